@@ -1,0 +1,254 @@
+"""The course record: one IPT treatment of one patient, as projected from that patient's facts.
+
+Field order is the canonical order: a course's state is the JSON of these values as they stand.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import date, datetime  # noqa: TC003 - pydantic reads these annotations when a stored state is loaded
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from service.domain.facts import Code
+
+if TYPE_CHECKING:
+    from service.domain.facts import PatientKey
+
+COURSE_NAMESPACE = uuid.UUID("5b0f5d0c-6f0e-5c3f-9a4e-6a8f3b8f1c55")
+"""UUIDv5 namespace of every id that a course gives rise to."""
+
+
+class Phase(StrEnum):
+    """Where a course stands. Never moved by a score."""
+
+    ASSESSMENT_PENDING = "assessment-pending"
+    INITIAL = "initial"
+    MIDDLE = "middle"
+    ENDING = "ending"
+    MAINTENANCE = "maintenance"
+    CLOSED = "closed"
+
+
+class SessionState(StrEnum):
+    """What became of a session. Only held ones count."""
+
+    PLANNED = "planned"
+    IN_PROGRESS = "in-progress"
+    HELD = "held"
+    CANCELLED = "cancelled"
+    NO_SHOW = "no-show"
+    UNRECORDED = "unrecorded"
+    """Planned for a time that has passed, and nothing was heard since."""
+
+
+class SessionKind(StrEnum):
+    """What sort of contact an encounter of the course was."""
+
+    SESSION = "session"
+    ASSESSMENT = "assessment"
+    CRISIS = "crisis"
+
+
+class Severity(StrEnum):
+    """How soon a finding needs a person: at once, by its due date, or for information."""
+
+    CRITICAL = "critical"
+    WARNING = "warning"
+    INFO = "info"
+
+
+class Decision(StrEnum):
+    """What the ending form says comes next."""
+
+    END = "end"
+    CONTINUE = "continue"
+    MAINTENANCE = "maintenance"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One meeting of a course."""
+
+    state: SessionState
+    kind: SessionKind
+    start: datetime
+    number: int | None
+    """Place among the held sessions from 1; None if not held, or no session of the protocol."""
+    phase: Phase | None
+    """The phase in which it was held; None if not held."""
+    minutes: int | None
+    encounters: tuple[str, ...]
+    """Encounter ids in the source, the one that counts first; empty if only a form tells of it."""
+    forms: tuple[str, ...]
+    """Ids of the session forms that tell of it."""
+    telehealth: bool
+    group: bool
+    worked_on: tuple[str, ...]
+    """Focus area codes."""
+    patterns: tuple[str, ...]
+    techniques: tuple[str, ...]
+    coping: tuple[str, ...]
+    next_steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One scored instrument at one time."""
+
+    instrument: str
+    taken: datetime
+    total: int | None
+    """Recomputed from the items; None while an item is missing."""
+    stated_total: float | None
+    items: tuple[int | None, ...]
+    """Score of each item in the instrument's order."""
+    band: str | None
+    safety: int | None
+    """Score of the item that asks about self-harm; None if unanswered or the instrument has none."""
+    safety_unanswered: bool
+    contradicted: tuple[int, ...]
+    """Numbers of items whose stated score contradicts their coded answer (the code decides)."""
+    fact: str
+    """`QuestionnaireResponse/id`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Documented:
+    """A task of a phase, or a milestone of the process, and when it was first documented."""
+
+    task: str
+    on: date
+    fact: str
+
+
+@dataclass(frozen=True, slots=True)
+class FocusArea:
+    """A focus area of the formulation."""
+
+    area: str
+    primary: bool
+    since: date
+    stage: str | None
+    """Of a dispute: renegotiation, impasse or dissolution."""
+    fact: str
+
+
+@dataclass(frozen=True, slots=True)
+class PatientGoal:
+    """One of the patient's own goals, as coded on a form."""
+
+    goal: str
+    since: date
+    fact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An instrument's first and latest totals of a course, and what lies between them."""
+
+    instrument: str
+    first: int
+    latest: int
+    first_on: date
+    latest_on: date
+    reliable: int
+    """-1 reliably improved (lower), 1 reliably worse, 0 neither."""
+    percent: int
+    """Improvement on the first total in percent, rounded to the nearest; negative if worse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a rule says of a course, with what it rests on. Never a decision."""
+
+    id: str
+    """Deterministic: rule and the facts that raised it."""
+    rule: str
+    version: int
+    severity: Severity
+    raised: date
+    due: date | None
+    values: tuple[tuple[str, str | int | float], ...]
+    """Named values that the finding rests on, in the rule's order; for the sentence that a person reads."""
+    facts: tuple[str, ...]
+    source: str
+    """Key into the mappings' published sources."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What an ending form said."""
+
+    on: date
+    decision: Decision
+    gains: tuple[str, ...]
+    relapse_prevention_plan: bool
+    fact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One IPT treatment of one patient."""
+
+    id: str
+    source: str
+    patient_id: str
+    anchor: str
+    """What names the course: `EpisodeOfCare/id`, else the earliest explicit IPT fact's reference."""
+    protocol: str
+    phase: Phase
+    opened: date
+    closed: date | None
+    planned_sessions: int
+    planned_sessions_agreed: bool
+    """False while the protocol's default stands in for a number agreed with the patient."""
+    held: int
+    sessions: tuple[Session, ...]
+    """By start; held ones numbered."""
+    documented: tuple[Documented, ...]
+    focus_areas: tuple[FocusArea, ...]
+    """The current ones, primary first."""
+    goals: tuple[PatientGoal, ...]
+    measures: tuple[Measure, ...]
+    """By time taken."""
+    changes: tuple[Change, ...]
+    ending: Ending | None
+    findings: tuple[Finding, ...]
+    """By severity, then date."""
+    projected_end: date | None
+    """The last planned session's date if the rest keep the protocol's interval; None if closed."""
+    practitioners: tuple[str, ...]
+    """`Practitioner/id` of those who held sessions or wrote its forms, sorted."""
+    conditions: tuple[str, ...]
+    """`Condition/id` that its encounters address, sorted."""
+    encounters: int
+    """How many encounter facts and how many questionnaire facts the course rests on."""
+    responses: int
+    labels: tuple[Code, ...]
+    """Security labels of its facts, sorted: every output carries them all."""
+
+    @property
+    def patient(self) -> str:
+        """The relative FHIR reference of the patient."""
+        return f"Patient/{self.patient_id}"
+
+    def resource_id(self, role: str) -> str:
+        """Id of the resource that plays `role` ("careplan", "goal/phq-9") in this course's plan."""
+        return str(uuid.uuid5(uuid.UUID(self.id), role))
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """All courses of one patient at one instant."""
+
+    courses: tuple[Course, ...]
+    """By opening date."""
+    next_due: datetime | None
+    """When the result would next change with no new fact; None if never."""
+
+
+def course_id(patient: PatientKey, anchor: str) -> str:
+    """Return the UUIDv5 that names the course with this anchor."""
+    return str(uuid.uuid5(COURSE_NAMESPACE, "\x1f".join((*patient, anchor))))
