@@ -1,0 +1,38 @@
+"""The real parts, each started when the first test asks for it and stopped after the last test.
+
+A part that can't start is an error, never a skip: a green run has tested what it says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.sandbox.hapi import FhirServer
+from service.sandbox.kafka import Broker
+from service.sandbox.postgres import Postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Broker]:
+    """A Kafka broker that all tests share: each test takes topics of its own."""
+    with Broker() as broker:
+        yield broker
+
+
+@pytest.fixture(scope="session")
+def fhir_server() -> Iterator[FhirServer]:
+    """A validating FHIR server that all tests share: `reset()` it, or take ids of your own."""
+    with FhirServer(validate=True, subscriptions=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server that all tests share: each test creates a database of its own."""
+    with Postgres() as server:
+        yield server
