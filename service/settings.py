@@ -1,0 +1,342 @@
+"""Every setting as a frozen, typed value, with its unit and default.
+
+`service/configuration.py` reads them from file, environment and secrets; nothing here looks outside.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FilePath,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+_DRIVERS = {
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+}
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _without_slash(base: str) -> str:
+    return base.rstrip("/")
+
+
+_FhirBase = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$"), AfterValidator(_without_slash)]
+_Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+
+
+def _host_and_port(address: str) -> str:
+    host, colon, port = address.rpartition(":")
+    if not (host and colon and port.isdecimal()):
+        msg = "each broker is written host:port"
+        raise ValueError(msg)
+    return address
+
+
+class Kafka(_Group):
+    """The cluster that events come from and plans may go to."""
+
+    bootstrap: Annotated[
+        tuple[Annotated[str, AfterValidator(_host_and_port)], ...],
+        NoDecode,
+        BeforeValidator(_split),
+        Field(min_length=1),
+    ] = ("127.0.0.1:9092",)
+    """Brokers to ask first, each `host:port`; in the environment separated by commas."""
+    group_id: str = "ipt-bridge"
+    """Consumer group; workers with the same one share the partitions."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How connections are encrypted and authenticated, in Kafka's own words."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """Used with SASL_PLAINTEXT and SASL_SSL only."""
+    sasl_username: str | None = None
+    """User of the SASL mechanism."""
+    sasl_password: SecretStr | None = None
+    """Secret. Password of the SASL mechanism."""
+    ca_file: FilePath | None = None
+    """PEM file of the authorities that sign the brokers' certificates; without it, those of the system."""
+    certificate_file: FilePath | None = None
+    """PEM file of this client's own certificate, for mutual TLS."""
+    key_file: FilePath | None = None
+    """PEM file of the key to `certificate_file`."""
+    key_password: SecretStr | None = None
+    """Secret. Password of `key_file`, where it has one."""
+    batch_size: PositiveInt = 500
+    """Most records in one batch, which is one transaction (records)."""
+    batch_timeout_s: PositiveFloat = 0.2
+    """Longest wait for a batch to fill (seconds)."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
+            msg = f"{self.security_protocol} needs sasl_username and the secret sasl_password"
+            raise ValueError(msg)
+        if (self.certificate_file is None) != (self.key_file is None):
+            msg = "certificate_file and key_file go together"
+            raise ValueError(msg)
+        return self
+
+    def client_options(self) -> dict[str, Any]:
+        """Return how to connect, as keyword arguments of every aiokafka client.
+
+        Raises ssl.SSLError where a PEM file holds no certificate or key that OpenSSL can read.
+        """
+        options: dict[str, Any] = {
+            "bootstrap_servers": list(self.bootstrap),
+            "security_protocol": self.security_protocol,
+        }
+        if self.sasl_username is not None and self.sasl_password is not None:
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": self.sasl_password.get_secret_value(),
+            }
+        if self.security_protocol.endswith("SSL"):
+            options["ssl_context"] = self._ssl_context()
+        return options
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if self.certificate_file is not None:
+            # An empty password makes OpenSSL fail on an encrypted key; none at all makes it ask at the terminal.
+            password = self.key_password.get_secret_value() if self.key_password else ""
+            context.load_cert_chain(self.certificate_file, self.key_file, password)
+        return context
+
+
+class Topic(_Group):
+    """One topic of a source."""
+
+    name: str
+    """Kafka's name of the topic."""
+    resource_type: Literal["Encounter", "QuestionnaireResponse"] | None = None
+    """What a record without a value deletes, where its key is a bare resource id."""
+
+
+def _named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class Source(_Group):
+    """One EHR or tenant whose events are read."""
+
+    id: _Name = "main"
+    """Name of the source in the store, the metrics and the plans' ids: never change it (letters, digits, hyphens)."""
+    topics: Annotated[tuple[Annotated[Topic, BeforeValidator(_named)], ...], Field(min_length=1)] = (
+        Topic(name="fhir.encounter", resource_type="Encounter"),
+        Topic(name="fhir.questionnaireresponse", resource_type="QuestionnaireResponse"),
+    )
+    """Topics with this source's events: names, or tables of `name` and `resource_type`."""
+    time_zone: ZoneInfo = ZoneInfo("UTC")
+    """IANA name of the zone in which the EHR writes times that carry none."""
+    fhir_base: _FhirBase | None = None
+    """FHIR base URL of the EHR; references that begin with it are read as relative ones."""
+    site: str | None = None
+    """File of `mappings/sites/`, without its ending, with this site's own codes and forms."""
+
+
+class Store(_Group):
+    """The database of facts, courses and deliveries."""
+
+    url: SecretStr = SecretStr("sqlite:///ipt-bridge.sqlite")
+    """`sqlite:///path` or `postgresql://user@host:port/database`."""
+    password: SecretStr | None = None
+    """Secret. Password of the database's user; rather here than in `url`."""
+
+    @model_validator(mode="after")
+    def _known_kind(self) -> Self:
+        if urlsplit(self.url.get_secret_value()).scheme not in _DRIVERS:
+            msg = "the url begins with sqlite:/// or postgresql://"
+            raise ValueError(msg)
+        return self
+
+    def sqlalchemy_url(self) -> str:
+        """Return the URL with driver and password: a secret itself."""
+        parts = urlsplit(self.url.get_secret_value())
+        driver = _DRIVERS[parts.scheme]
+        if driver == "sqlite+aiosqlite":
+            return self.url.get_secret_value().replace(parts.scheme, driver, 1)
+        user, _, host = parts.netloc.rpartition("@")
+        if self.password is not None:
+            user = f"{user.partition(':')[0]}:{quote(self.password.get_secret_value(), safe='')}"
+        # libpq's word for it, which asyncpg calls `ssl`.
+        query = [("ssl" if name == "sslmode" else name, value) for name, value in parse_qsl(parts.query)]
+        return urlunsplit((driver, f"{user}@{host}" if user else host, parts.path, urlencode(query), ""))
+
+    @property
+    def place(self) -> str:
+        """Where the database is, without user and password: safe to show."""
+        parts = urlsplit(self.url.get_secret_value())
+        return f"{parts.scheme.partition('+')[0]}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+class KafkaDestination(_Group):
+    """Plans as records on a compacted topic."""
+
+    kind: Literal["kafka"]
+    """What this destination is."""
+    name: _Name = "kafka"
+    """Name in the store, the metrics and the commands (letters, digits, hyphens)."""
+    topic: str = "ipt.careplan"
+    """Topic for the plans, keyed by course id."""
+
+
+class FhirDestination(_Group):
+    """Plans as resources in a FHIR server."""
+
+    kind: Literal["fhir"]
+    """What this destination is."""
+    name: _Name = "ehr"
+    """Name in the store, the metrics and the commands (letters, digits, hyphens)."""
+    base: _FhirBase
+    """FHIR base URL, as `https://ehr.example/fhir`."""
+    timeout_s: PositiveFloat = 30.0
+    """Longest wait for one answer (seconds)."""
+
+
+Destination = Annotated[KafkaDestination | FhirDestination, Field(discriminator="kind")]
+
+
+class Limits(_Group):
+    """What one record may hold; anything larger is parked unread."""
+
+    bytes: PositiveInt = 2_000_000
+    """Largest value of a record (bytes)."""
+    depth: PositiveInt = 64
+    """Deepest nesting of its JSON (levels)."""
+    items: PositiveInt = 200_000
+    """Most JSON values in it (values)."""
+    entries: PositiveInt = 5_000
+    """Most entries of one Bundle (entries)."""
+
+
+class Inbound(_Group):
+    """How events are read."""
+
+    conformance: Literal["off", "sample", "enforce"] = "off"
+    """Whether resources are also held against the full FHIR model: never, now and then with a metric, or always."""
+
+
+class Deliveries(_Group):
+    """How plans are brought to their destinations."""
+
+    concurrency: PositiveInt = 4
+    """Plans under way at once at each destination (plans)."""
+    backoff_s: PositiveFloat = 1.0
+    """Wait after a first failed attempt, doubled after each further one (seconds)."""
+    backoff_max_s: PositiveFloat = 300.0
+    """Longest wait between two attempts (seconds)."""
+    lease_s: PositiveFloat = 120.0
+    """How long one worker keeps a delivery to itself before another may take it (seconds)."""
+
+
+class Sweeper(_Group):
+    """The loop that projects courses which time alone has changed."""
+
+    interval_s: PositiveFloat = 60.0
+    """Wait between two looks for patients that fell due (seconds)."""
+
+
+class Http(_Group):
+    """Where health and metrics are served."""
+
+    host: str = "127.0.0.1"
+    """Address to listen at; `0.0.0.0` in a container."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """TCP port; 0 takes a free one."""
+
+
+class Log(_Group):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level that is written."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """JSON lines, or lines for a person; `auto` writes those to a terminal only."""
+
+
+class Settings(BaseSettings):
+    """All settings of the service; each has a default that works on one machine."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        env_prefix="IPT_",
+        env_nested_delimiter="__",
+    )
+
+    kafka: Kafka = Kafka()
+    """The Kafka cluster."""
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)] = (Source(),)
+    """EHRs or tenants whose events are read."""
+    store: Store = Store()
+    """The database."""
+    destinations: tuple[Destination, ...] = (KafkaDestination(kind="kafka"),)
+    """Where plans go."""
+    limits: Limits = Limits()
+    """What one record may hold."""
+    inbound: Inbound = Inbound()
+    """How events are read."""
+    deliveries: Deliveries = Deliveries()
+    """How plans are delivered."""
+    sweeper: Sweeper = Sweeper()
+    """How often time is looked at."""
+    http: Http = Http()
+    """Health and metrics."""
+    log: Log = Log()
+    """Logging."""
+    mappings: Path | None = None
+    """Folder of the mapping files; without it, those that came with the service."""
+
+    @model_validator(mode="after")
+    def _unambiguous(self) -> Self:
+        for what, names in (
+            ("source id", [source.id for source in self.sources]),
+            ("topic", [topic.name for source in self.sources for topic in source.topics]),
+            ("destination name", [destination.name for destination in self.destinations]),
+        ):
+            twice = [name for name, times in Counter(names).items() if times > 1]
+            if twice:
+                msg = f'the {what} "{twice[0]}" stands twice'
+                raise ValueError(msg)
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes it
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the arguments alone, so that `Settings(...)` is a value like any other."""
+        return (init_settings,)
