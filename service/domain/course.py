@@ -11,7 +11,7 @@ from datetime import date, datetime  # noqa: TC003 - pydantic reads these annota
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from service.domain.facts import Code
+from service.domain.facts import Code  # noqa: TC001 - pydantic reads it when a stored state is loaded
 
 if TYPE_CHECKING:
     from service.domain.facts import PatientKey
@@ -156,7 +156,9 @@ class Change:
     reliable: int
     """-1 reliably improved (lower), 1 reliably worse, 0 neither."""
     percent: int
-    """Improvement on the first total in percent, rounded to the nearest; negative if worse."""
+    """Improvement on the first total in whole percent, rounded down; negative if worse."""
+    first_fact: str
+    latest_fact: str
 
 
 @dataclass(frozen=True, slots=True)

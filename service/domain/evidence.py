@@ -1,0 +1,223 @@
+"""Evidence: what one fact means under the mappings, before it is seen together with others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from service.domain.course import Measure, SessionKind, SessionState
+from service.domain.facts import Code, EncounterReading, Fact
+from service.domain.forms import FHIR_BASE, CourseField, FormKind, FormMap
+from service.domain.scoring import COMPLETE, score
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.domain.facts import ResponseReading
+    from service.domain.mappings import Mappings
+
+LONGEST_SESSION = timedelta(days=1)
+"""A meeting longer than this is a slip of the record, not a duration."""
+
+_STATES = {
+    "planned": SessionState.PLANNED,
+    "arrived": SessionState.IN_PROGRESS,
+    "triaged": SessionState.IN_PROGRESS,
+    "in-progress": SessionState.IN_PROGRESS,
+    "onleave": SessionState.IN_PROGRESS,
+    "unknown": SessionState.IN_PROGRESS,
+    "finished": SessionState.HELD,
+    "cancelled": SessionState.CANCELLED,
+    "discontinued": SessionState.CANCELLED,
+}
+_NOTHING: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """An encounter that may be a session."""
+
+    encounter: str
+    """Encounter id in the source."""
+    state: SessionState
+    kind: SessionKind
+    explicit: bool
+    """It says by itself that it is IPT."""
+    start: datetime
+    minutes: int | None
+    odd_duration: bool
+    telehealth: bool
+    group: bool
+    practitioners: tuple[str, ...]
+    episodes: tuple[str, ...]
+    conditions: tuple[str, ...]
+    labels: tuple[Code, ...]
+
+    @property
+    def reference(self) -> str:
+        """`Encounter/id`."""
+        return f"Encounter/{self.encounter}"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """An assessment, session or ending form."""
+
+    response: str
+    """QuestionnaireResponse id in the source."""
+    kind: FormKind
+    start: datetime
+    """When it was authored."""
+    encounter: str | None
+    author: str | None
+    values: Mapping[CourseField, tuple[str, ...]]
+    """Our codes, in the order given; `("true",)` for a ticked box."""
+    planned_sessions: int | None
+    labels: tuple[Code, ...]
+
+    @property
+    def reference(self) -> str:
+        """`QuestionnaireResponse/id`."""
+        return f"QuestionnaireResponse/{self.response}"
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A measure with the labels of its fact."""
+
+    measure: Measure
+    labels: tuple[Code, ...]
+
+
+Evidence = Meeting | Form | Scored
+
+
+def interpret(fact: Fact, mappings: Mappings) -> tuple[Evidence, ...]:
+    """Return what a fact means: a meeting, a form, one or several measures, or nothing of ours."""
+    if fact.reading is None or fact.reading.status == "entered-in-error":
+        return ()
+    if isinstance(fact.reading, EncounterReading):
+        meeting = _meeting(fact, fact.reading, mappings)
+        return () if meeting is None else (meeting,)
+    form = mappings.forms.get(fact.reading.questionnaire)
+    if form is not None:
+        return (_form(fact, fact.reading, form),) if fact.reading.status in COMPLETE else ()
+    return tuple(_scored(fact, fact.reading, mappings))
+
+
+def _meeting(fact: Fact, reading: EncounterReading, mappings: Mappings) -> Meeting | None:
+    uses: set[str] = set()
+    for code in reading.types:
+        uses |= mappings.codes_by_use.get(code, _NOTHING)
+    if "crisis" in uses:
+        kind = SessionKind.CRISIS
+    elif "ipt" in uses or "psychotherapy" in uses:
+        kind = SessionKind.SESSION
+    elif "evaluation" in uses:
+        kind = SessionKind.ASSESSMENT
+    else:
+        return None
+    state = _STATES[reading.status]
+    if state is SessionState.CANCELLED and _any_use(reading.reasons, "no_show", mappings):
+        state = SessionState.NO_SHOW
+    minutes, odd = _minutes(reading.start, reading.end)
+    return Meeting(
+        encounter=fact.key.resource_id,
+        state=state,
+        kind=kind,
+        explicit="ipt" in uses and kind is SessionKind.SESSION,
+        start=reading.start or _documented(fact),
+        minutes=minutes,
+        odd_duration=odd,
+        telehealth=_any_use(reading.classes, "telehealth", mappings),
+        group="group" in uses,
+        practitioners=reading.practitioners,
+        episodes=reading.episodes,
+        conditions=reading.conditions,
+        labels=fact.labels,
+    )
+
+
+def _any_use(codes: tuple[Code, ...], use: str, mappings: Mappings) -> bool:
+    return any(use in mappings.codes_by_use.get(code, _NOTHING) for code in codes)
+
+
+def _minutes(start: datetime | None, end: datetime | None) -> tuple[int | None, bool]:
+    if start is None or end is None:
+        return None, False
+    lasted = end - start
+    if lasted < timedelta(0) or lasted > LONGEST_SESSION:
+        return None, True
+    return round(lasted.total_seconds() / 60), False
+
+
+def _documented(fact: Fact) -> datetime:
+    """When the newest version was written: stands in where the resource itself gives no time."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=fact.order.last_updated)
+
+
+def _form(fact: Fact, reading: ResponseReading, form: FormMap) -> Form:
+    values: dict[CourseField, list[str]] = {}
+    planned: int | None = None
+    for answer in reading.answers:
+        field = form.fields.get(answer.link_id.removeprefix("/"))
+        if field is None:
+            continue
+        if field is CourseField.PLANNED_SESSIONS:
+            if answer.number is not None and answer.number.is_integer() and answer.number > 0:
+                planned = int(answer.number)
+            continue
+        given = [own for code in answer.codes if (own := _own_code(code, form)) is not None]
+        if answer.boolean:
+            given.append("true")
+        kept = values.setdefault(field, [])
+        kept.extend(code for code in dict.fromkeys(given) if code not in kept)
+    return Form(
+        response=fact.key.resource_id,
+        kind=form.kind,
+        start=reading.authored or _documented(fact),
+        encounter=_id_of(reading.encounter, "Encounter"),
+        author=reading.author,
+        values={field: tuple(codes) for field, codes in values.items() if codes},
+        planned_sessions=planned,
+        labels=fact.labels,
+    )
+
+
+def _own_code(code: Code, form: FormMap) -> str | None:
+    if (mapped := form.values.get(code)) is not None:
+        return mapped
+    return code.code if code.system.startswith(FHIR_BASE) else None
+
+
+def _id_of(reference: str | None, resource_type: str) -> str | None:
+    if reference is None or not reference.startswith(f"{resource_type}/"):
+        return None
+    return reference.removeprefix(f"{resource_type}/")
+
+
+def _scored(fact: Fact, reading: ResponseReading, mappings: Mappings) -> list[Scored]:
+    if reading.questionnaire in mappings.other_questionnaires:
+        return []
+    named = mappings.instrument_by_questionnaire.get(reading.questionnaire)
+    instruments = [mappings.instruments[named]] if named else list(mappings.instruments.values())
+    site = mappings.site_link_ids.get(reading.questionnaire)
+    measures = []
+    for instrument in instruments:
+        measure = score(
+            reading,
+            instrument,
+            taken=reading.authored or _documented(fact),
+            fact=fact.key.reference,
+            site_link_ids=site,
+        )
+        if _says_something(measure, named=named is not None):
+            measures.append(Scored(measure, fact.labels))
+    return measures
+
+
+def _says_something(measure: Measure, *, named: bool) -> bool:
+    """A response that merely shares an answer list with an instrument is no measure of it."""
+    answered = any(points is not None for points in measure.items) or bool(measure.contradicted)
+    return answered or (named and measure.stated_total is not None)

@@ -1,0 +1,268 @@
+"""The rules: what a course's record gives reason to tell a clinician.
+
+Each rule is a small pure function that yields findings; its title, version, sentence and sources stand
+in `mappings/rules.toml`, its thresholds there, in the protocol or in the instrument. No rule decides.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from service.domain.course import Finding, Phase, SessionState, Severity
+from service.domain.facts import Code
+from service.domain.forms import COURSE_FIELD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date, datetime
+
+    from service.domain.course import Change, Course, Session
+    from service.domain.mappings import Mappings, Protocol
+    from service.domain.sessions import Sittings
+
+Values = dict[str, str | int | float]
+"""Named values of a finding."""
+
+_SEVERITIES = list(Severity)
+_OPEN_STATES = frozenset({SessionState.PLANNED, SessionState.IN_PROGRESS})
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What the rules look at."""
+
+    course: Course
+    joined: Sittings
+    initial_complete: date | None
+    last_activity: datetime
+    as_of: datetime
+
+    @property
+    def open(self) -> bool:
+        """Whether the course still runs toward its ending."""
+        return self.course.phase not in {Phase.CLOSED, Phase.MAINTENANCE}
+
+    def held(self) -> list[Session]:
+        """The held sessions, by number."""
+        return [session for session in self.course.sessions if session.number is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """A finding before its rule's version, severity and source are put to it."""
+
+    rule: str
+    on: date
+    values: Values
+    facts: tuple[str, ...]
+    due: date | None = None
+    key: str = ""
+    """Tells findings of one rule in one course apart."""
+
+
+def findings(case: Case, mappings: Mappings, protocol: Protocol) -> tuple[Finding, ...]:
+    """Return what the rules find in a course, the most urgent first, then by date."""
+    found = [_finding(raised, case.course, mappings) for rule in RULES for raised in rule(case, mappings, protocol)]
+    found.sort(key=lambda finding: (_SEVERITIES.index(finding.severity), finding.raised, finding.rule, finding.id))
+    return tuple(found)
+
+
+def _finding(raised: Raised, course: Course, mappings: Mappings) -> Finding:
+    rule = mappings.rules[raised.rule]
+    return Finding(
+        id=str(uuid.uuid5(uuid.UUID(course.id), f"finding/{raised.rule}/{raised.key}")),
+        rule=rule.id,
+        version=rule.version,
+        severity=rule.severity,
+        raised=raised.on,
+        due=raised.due,
+        values=tuple(raised.values.items()),
+        facts=tuple(dict.fromkeys(raised.facts)),
+        source=rule.sources[0],
+    )
+
+
+def _safety(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """PHQ-9 item 9 of 1 or more calls a clinician the same day, whatever the total (Kroenke 2001)."""
+    del protocol
+    for measure in case.course.measures:
+        instrument = mappings.instruments[measure.instrument]
+        if instrument.safety is None:
+            continue
+        on = measure.taken.date()
+        values: Values = {"instrument": instrument.title, "on": on.isoformat()}
+        if measure.safety is not None and measure.safety >= instrument.safety.at_least.value:
+            scored: Values = values | {"item": instrument.safety.item, "score": measure.safety}
+            yield Raised("safety.self-harm-item", on, scored, (measure.fact,), due=on, key=measure.fact)
+        elif measure.safety_unanswered:
+            yield Raised("safety.item-unanswered", on, values, (measure.fact,), key=measure.fact)
+
+
+def _stated_scores(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """The answers count; what a sender states beside them and contradicts them is shown."""
+    del protocol
+    for measure in case.course.measures:
+        title = mappings.instruments[measure.instrument].title
+        on = measure.taken.date()
+        if measure.total is not None and measure.stated_total is not None and measure.stated_total != measure.total:
+            values: Values = {
+                "instrument": title,
+                "on": on.isoformat(),
+                "total": measure.total,
+                "stated": _short(measure.stated_total),
+            }
+            yield Raised("data.stated-total", on, values, (measure.fact,), key=measure.fact)
+        for item in measure.contradicted:
+            values = {"instrument": title, "on": on.isoformat(), "item": item}
+            yield Raised("data.contradicted-answer", on, values, (measure.fact,), key=f"{measure.fact}/{item}")
+
+
+def _short(number: float) -> int | float:
+    return int(number) if number.is_integer() else number
+
+
+def _reliable_change(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """Improved if one measure is reliably better and none reliably worse (NHS Talking Therapies)."""
+    del protocol
+    worse = [change for change in case.course.changes if change.reliable > 0]
+    better = [change for change in case.course.changes if change.reliable < 0 and not worse]
+    for rule, moved in (("change.deterioration", worse), ("change.improvement", better)):
+        for change in moved:
+            instrument = mappings.instruments[change.instrument]
+            threshold = instrument.reliable_change
+            values = _moved(change, mappings) | {"threshold": _short(threshold.value) if threshold else 0}
+            facts = (change.first_fact, change.latest_fact)
+            yield Raised(rule, change.latest_on, values, facts, key=change.instrument)
+
+
+def _moved(change: Change, mappings: Mappings) -> Values:
+    title = mappings.instruments[change.instrument].title
+    return {"instrument": title, "first": change.first, "latest": change.latest, "percent": change.percent}
+
+
+def _initial_phase(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """Complete when its tasks are documented; overrun when the published number of sessions is held without."""
+    course = case.course
+    documents = {document.task: document for document in course.documented}
+    if case.initial_complete is not None:
+        facts = tuple(documents[task].fact for task in protocol.initial.tasks)
+        if case.open:
+            yield Raised("initial.complete", case.initial_complete, {"on": case.initial_complete.isoformat()}, facts)
+        return
+    overrun = protocol.initial.overrun_after.count
+    if case.open and course.held >= overrun:
+        missing = [
+            mappings.displays[Code(COURSE_FIELD, task)] for task in protocol.initial.tasks if task not in documents
+        ]
+        values: Values = {"held": course.held, "missing": ", ".join(missing)}
+        sessions = case.held()
+        yield Raised("initial.overrun", sessions[overrun - 1].start.date(), values, _rests_on(sessions))
+
+
+def _rests_on(sessions: list[Session]) -> tuple[str, ...]:
+    return tuple(
+        f"Encounter/{session.encounters[0]}" if session.encounters else f"QuestionnaireResponse/{session.forms[0]}"
+        for session in sessions
+    )
+
+
+def _reviews(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """Little change by session 4 asks for a look, by session 8 for a review (ICSI 2016; PMC6428692)."""
+    change = _reviewed(case.course, mappings)
+    soft, firm = protocol.reviews.soft_after.count, protocol.reviews.firm_after.count
+    if change is None or not case.open or case.course.held < soft:
+        return
+    sessions = case.held()
+    facts = (change.first_fact, change.latest_fact)
+    if case.course.held < firm:
+        threshold = mappings.threshold("review.soft", "improvement")
+        if change.percent < threshold:
+            values = _moved(change, mappings) | {"session": soft, "threshold": _short(threshold)}
+            yield Raised("review.soft", sessions[soft - 1].start.date(), values, (*_rests_on(sessions[:soft]), *facts))
+        return
+    threshold = mappings.threshold("review.firm", "improvement")
+    if change.reliable >= 0 or change.percent < threshold:
+        day = sessions[firm - 1].start.date()
+        values = _moved(change, mappings) | {"session": firm, "threshold": _short(threshold)}
+        due = day + timedelta(days=protocol.reviews.firm_due.value)
+        yield Raised("review.firm", day, values, (*_rests_on(sessions[:firm]), *facts), due=due)
+
+
+def _reviewed(course: Course, mappings: Mappings) -> Change | None:
+    """The change that progress is judged by: of the first instrument that was a case at the start."""
+    for change in course.changes:
+        caseness = mappings.instruments[change.instrument].caseness
+        if caseness is not None and change.first >= caseness.value:
+            return change
+    return None
+
+
+def _ending(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """The ending goes by sessions remaining; when all are held, a clinician decides what comes next."""
+    del mappings
+    course = case.course
+    if not case.open or course.held == 0:
+        return
+    remaining = course.planned_sessions - course.held
+    sessions = case.held()
+    counted: Values = {"held": course.held, "planned": course.planned_sessions}
+    if remaining <= 0:
+        last_planned = sessions[course.planned_sessions - 1]
+        yield Raised("sessions.used-up", last_planned.start.date(), counted, _rests_on(sessions))
+    elif remaining <= protocol.ending.count:
+        reached = max(course.planned_sessions - protocol.ending.count, 1)
+        values = counted | {"remaining": remaining}
+        yield Raised("ending.due", sessions[reached - 1].start.date(), values, _rests_on(sessions))
+
+
+def _stalled(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """No session for weeks and none ahead: dropped out or paused, a clinician knows."""
+    del mappings
+    since = case.last_activity + timedelta(days=protocol.course.stalled_after.value)
+    ahead = any(session.state in _OPEN_STATES for session in case.course.sessions)
+    if not case.open or ahead or case.as_of < since:
+        return
+    last = case.last_activity.date()
+    values: Values = {
+        "last": last.isoformat(),
+        "threshold": protocol.course.stalled_after.count,
+    }
+    sessions = case.held()
+    facts = _rests_on(sessions[-1:]) or (case.course.anchor,)
+    yield Raised("course.stalled", since.date(), values, facts, key=last.isoformat())
+
+
+def _odd_records(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """What in the record of the sessions can't be, and how it was counted all the same."""
+    del mappings, protocol
+    for sitting in case.joined.sittings:
+        facts = tuple(meeting.reference for meeting in sitting.meetings)
+        on: Values = {"on": sitting.day.isoformat()}
+        for meeting in sitting.meetings:
+            if meeting.odd_duration:
+                yield Raised("data.duration", sitting.day, on, (meeting.reference,), key=meeting.reference)
+        if sitting.future:
+            yield Raised("data.future", sitting.day, on, facts, key=facts[0])
+        held = [meeting for meeting in sitting.meetings if meeting.state is SessionState.HELD]
+        if sitting.counts and len(held) > 1:
+            yield Raised("data.same-day", sitting.day, on | {"count": len(held)}, facts, key=facts[0])
+    for form, sitting in case.joined.unheld_forms:
+        values: Values = {"on": sitting.day.isoformat(), "state": sitting.state.value}
+        facts = (form.reference, *(meeting.reference for meeting in sitting.meetings))
+        yield Raised("data.form-of-cancelled", sitting.day, values, facts, key=form.reference)
+
+
+RULES = (
+    _safety,
+    _reliable_change,
+    _initial_phase,
+    _reviews,
+    _ending,
+    _stalled,
+    _stated_scores,
+    _odd_records,
+)
+"""Every rule function, in the order in which a clinician would ask."""

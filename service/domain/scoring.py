@@ -1,0 +1,115 @@
+"""Scoring: from the answers of a response to one instrument's measure.
+
+The total is always recomputed from the items; a missing item is never prorated. Where a sender states
+a total, or a score beside a coded answer, the code decides and the contradiction is kept.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.domain.codes import LOINC
+from service.domain.course import Measure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from service.domain.facts import Answer, ResponseReading
+    from service.domain.mappings import Instrument
+
+COMPLETE = frozenset({"completed", "amended"})
+"""QuestionnaireResponse statuses whose answers stand as given."""
+
+
+def score(
+    response: ResponseReading,
+    instrument: Instrument,
+    *,
+    taken: datetime,
+    fact: str,
+    site_link_ids: Mapping[str, int] | None = None,
+) -> Measure:
+    """Return the measure that the answers of a response amount to.
+
+    Points as the instrument defines them. A response that is in progress or stopped has no total,
+    but its answer to a self-harm item counts. `site_link_ids` maps a site's own linkIds, without
+    leading slash, to the index of the item.
+    """
+    items: list[int | None] = [None] * len(instrument.items)
+    contradicted: set[int] = set()
+    stated: float | None = None
+    safety_scores: list[int] = []
+    safety_index = instrument.safety.item - 1 if instrument.safety else None
+    for answer in response.answers:
+        index, clash = _item(answer, instrument, site_link_ids or {})
+        if index is None:
+            if _is_total(answer, instrument) and answer.number is not None:
+                stated = answer.number
+            continue
+        points, doubtful = _points(answer, instrument, index)
+        if points is None and not doubtful:
+            continue
+        if points is not None and index == safety_index:
+            safety_scores.append(points)
+        if clash or doubtful or (items[index] is not None and items[index] != points):
+            contradicted.add(index + 1)
+        if points is not None and items[index] is None:
+            items[index] = points
+        elif points != items[index]:
+            items[index] = None
+    complete = response.status in COMPLETE
+    known = [points for points in items if points is not None]
+    total = sum(known) if complete and len(known) == len(items) else None
+    return Measure(
+        instrument=instrument.id,
+        taken=taken,
+        total=total,
+        stated_total=stated,
+        items=tuple(items),
+        band=None if total is None else instrument.band(total),
+        safety=max(safety_scores) if safety_scores else None,
+        safety_unanswered=bool(complete and known and safety_index is not None and not safety_scores),
+        contradicted=tuple(sorted(contradicted)),
+        fact=fact,
+    )
+
+
+def _item(answer: Answer, instrument: Instrument, site: Mapping[str, int]) -> tuple[int | None, bool]:
+    """Return which item is answered, and whether its code and its linkId name different ones."""
+    link_id = answer.link_id.removeprefix("/")
+    by_link = site.get(link_id, instrument.link_ids.get(link_id))
+    for system, code in answer.item_codes:
+        if system in {LOINC, ""} and (by_code := instrument.item_codes.get(code)) is not None:
+            return by_code, by_link not in {None, by_code}
+    return by_link, False
+
+
+def _is_total(answer: Answer, instrument: Instrument) -> bool:
+    return answer.link_id.removeprefix("/") in instrument.total_ids or any(
+        code == instrument.total for _, code in answer.item_codes
+    )
+
+
+def _points(answer: Answer, instrument: Instrument, index: int) -> tuple[int | None, bool]:
+    """Return the points of an answer and whether it contradicts itself or is no answer to the item."""
+    coded = {
+        points
+        for code in answer.codes
+        if (points := instrument.item_scores[index].get(code)) is not None
+        or (not code.system and (points := instrument.bare_scores[index].get(code.code)) is not None)
+    }
+    if len(coded) > 1:
+        return None, True
+    stated = _whole(answer.ordinal if answer.ordinal is not None else answer.number, instrument.item_maximum[index])
+    number_given = answer.ordinal is not None or answer.number is not None
+    if coded:
+        points = coded.pop()
+        return points, number_given and stated != points
+    return stated, (number_given and stated is None) or (bool(answer.codes) and stated is None)
+
+
+def _whole(number: float | None, maximum: int) -> int | None:
+    if number is None or not number.is_integer() or not 0 <= number <= maximum:
+        return None
+    return int(number)
