@@ -1,8 +1,10 @@
-"""Check digits of the code systems whose codes the mappings name."""
+"""Codes as the mappings write them, and the check digits of the code systems that have one."""
 
 from __future__ import annotations
 
 import re
+
+from service.domain.facts import Code
 
 LOINC = "http://loinc.org"
 SNOMED_CT = "http://snomed.info/sct"
@@ -63,3 +65,29 @@ def is_snomed_ct(code: str) -> bool:
     for place, digit in enumerate(reversed(code)):
         check = int(_D5[check][int(_PERMUTATION[place % 8][int(digit)])])
     return check == 0
+
+
+def checked(system: str, code: str) -> Code:
+    """Return the code, its check digit proven where its system has one.
+
+    Raises ValueError if the check digit is wrong.
+    """
+    if system == LOINC and not is_loinc(code):
+        msg = f'"{code}" is not a LOINC code (check digit)'
+        raise ValueError(msg)
+    if system == SNOMED_CT and not is_snomed_ct(code):
+        msg = f'"{code}" is not a SNOMED CT code (check digit)'
+        raise ValueError(msg)
+    return Code(system, code)
+
+
+def read_code(written: str) -> Code:
+    """Return the code that a mapping file writes as `system|code`.
+
+    Raises ValueError if it is not written so, or its check digit is wrong.
+    """
+    system, bar, code = written.rpartition("|")
+    if not (system and bar and code):
+        msg = f'"{written}" is not a code written as "system|code"'
+        raise ValueError(msg)
+    return checked(system, code)

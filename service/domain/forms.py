@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from service.domain.codes import read_code
 from service.domain.facts import Code
 
 if TYPE_CHECKING:
@@ -82,8 +83,8 @@ def read_questionnaire(questionnaire: Mapping[str, Any], displays: Mapping[Code,
     CodeSystems don't know.
     """
     kinds = [code.code for code in _codings(questionnaire.get("code", ())) if code.system == FORM_KIND]
-    if len(kinds) != 1 or not questionnaire.get("url"):
-        msg = f"a form needs a url and one code of {FORM_KIND}"
+    if len(kinds) != 1 or kinds[0] not in set(FormKind) or not questionnaire.get("url"):
+        msg = f"a form needs a url and one code of {FORM_KIND}: {', '.join(FormKind)}"
         raise ValueError(msg)
     fields: dict[str, CourseField] = {}
     values: dict[Code, str] = {}
@@ -91,6 +92,9 @@ def read_questionnaire(questionnaire: Mapping[str, Any], displays: Mapping[Code,
         named = [code.code for code in _codings(item.get("code", ())) if code.system == COURSE_FIELD]
         if len(named) > 1:
             msg = f"item {item['linkId']}: one course-field code at the most"
+            raise ValueError(msg)
+        if named and named[0] not in set(CourseField):
+            msg = f'item {item["linkId"]}: "{named[0]}" is not a course field'
             raise ValueError(msg)
         if named:
             fields[str(item["linkId"]).removeprefix("/")] = CourseField(named[0])
@@ -106,13 +110,18 @@ def read_questionnaire(questionnaire: Mapping[str, Any], displays: Mapping[Code,
 def map_site_form(form: SiteForm, known: frozenset[str]) -> FormMap:
     """Return the map of a site's own form; `known` are the codes of our CodeSystems.
 
-    Raises ValueError if an answer is mapped to a code that is none of ours.
+    Raises ValueError if an answer is no code or is mapped to a code that is none of ours.
     """
-    for code in form.answers.values():
+    values: dict[Code, str] = {}
+    for written, code in form.answers.items():
         if code not in known:
             msg = f'answers: "{code}" is in none of our CodeSystems'
             raise ValueError(msg)
-    values = {Code(*key.rsplit("|", 1)): code for key, code in form.answers.items()}
+        try:
+            values[read_code(written)] = code
+        except ValueError as error:
+            msg = f"answers: {error}"
+            raise ValueError(msg) from error
     fields = {link_id.removeprefix("/"): field for link_id, field in form.items.items()}
     return FormMap(form.questionnaire, form.kind, fields, values)
 

@@ -1,27 +1,19 @@
-"""The mapping files as typed values: what every code, number and text of a site means.
+"""The mappings as typed values: what every code, number and text of a site means.
 
-`parse` reads the files' bytes; it names file, key and problem when one is wrong.
+`mapping_files` reads them from the files of `mappings/`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tomllib
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
-from service.domain.codes import LOINC, SNOMED_CT, is_loinc, is_snomed_ct
+from service.domain.codes import LOINC, checked, read_code
 from service.domain.course import Severity
 from service.domain.facts import Code
-from service.domain.forms import COURSE_FIELD, CourseField, FormMap, SiteForm, map_site_form, read_questionnaire
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-_M = TypeVar("_M", bound=BaseModel)
+from service.domain.forms import FormMap
 
 
 class MappingError(ValueError):
@@ -29,13 +21,17 @@ class MappingError(ValueError):
 
 
 def _loinc(code: str) -> str:
-    if not is_loinc(code):
-        msg = f'"{code}" is not a LOINC code (check digit)'
-        raise ValueError(msg)
+    return checked(LOINC, code).code
+
+
+def _written(code: str) -> str:
+    read_code(code)
     return code
 
 
 Loinc = Annotated[str, AfterValidator(_loinc)]
+WrittenCode = Annotated[str, AfterValidator(_written)]
+"""A code written as `system|code`."""
 
 
 class _Model(BaseModel):
@@ -74,12 +70,7 @@ class Coding(_Model):
 
     @model_validator(mode="after")
     def _check_digit(self) -> Self:
-        if self.system == LOINC and not is_loinc(self.code):
-            msg = f'"{self.code}" is not a LOINC code (check digit)'
-            raise ValueError(msg)
-        if self.system == SNOMED_CT and not is_snomed_ct(self.code):
-            msg = f'"{self.code}" is not a SNOMED CT code (check digit)'
-            raise ValueError(msg)
+        checked(self.system, self.code)
         return self
 
     @property
@@ -102,8 +93,10 @@ class InstrumentItem(_Model):
     title: str
     link_ids: tuple[str, ...] = ()
     """linkIds that name this item in any questionnaire, beside its LOINC code."""
-    answers: dict[str, int] | None = None
+    answers: dict[WrittenCode, int] | None = None
     """Scores of this item's answers where they differ from the instrument's."""
+    maximum: int | None = None
+    """Highest score, where no coded answer states it."""
 
 
 class Safety(_Model):
@@ -127,8 +120,8 @@ class Instrument(_Model):
     questionnaires: tuple[str, ...]
     """Canonicals, without version."""
     source: str
-    answers: dict[str, int]
-    """Score of each answer code, written `system|code`."""
+    answers: dict[WrittenCode, int]
+    """Score of each answer code."""
     bands: tuple[Band, ...]
     items: tuple[InstrumentItem, ...]
     caseness: Threshold | None = None
@@ -145,6 +138,9 @@ class Instrument(_Model):
             raise ValueError(msg)
         if self.safety and not 1 <= self.safety.item <= len(self.items):
             msg = f"safety.item must be between 1 and {len(self.items)}"
+            raise ValueError(msg)
+        if sum(self.item_maximum) != self.maximum:
+            msg = f"maximum is {self.maximum}, and the highest scores of the items add up to {sum(self.item_maximum)}"
             raise ValueError(msg)
         return self
 
@@ -181,11 +177,14 @@ class Instrument(_Model):
     @cached_property
     def item_maximum(self) -> tuple[int, ...]:
         """Highest score of each item."""
-        return tuple(max(scores.values()) for scores in self.item_scores)
+        return tuple(
+            item.maximum if item.maximum is not None else max(scores.values(), default=0)
+            for item, scores in zip(self.items, self.item_scores, strict=True)
+        )
 
 
 def _scores(answers: dict[str, int]) -> dict[Code, int]:
-    return {Code(*key.rsplit("|", 1)): score for key, score in answers.items()}
+    return {read_code(written): score for written, score in answers.items()}
 
 
 class SessionPlan(_Model):
@@ -196,6 +195,13 @@ class SessionPlan(_Model):
     minimum: Threshold
     maximum: Threshold
     interval: Threshold
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 < self.minimum.value <= self.default.value <= self.maximum.value:
+            msg = "default must lie between minimum and maximum"
+            raise ValueError(msg)
+        return self
 
 
 class InitialPhase(_Model):
@@ -286,62 +292,6 @@ class EncounterCodes(_Model):
     """Codes that look like ours and are not, each with its reason in `display`."""
 
 
-class SiteInstrument(_Model):
-    """A site's own questionnaire for a known instrument."""
-
-    questionnaires: tuple[str, ...] = ()
-    link_ids: dict[str, int] = {}
-    """The site's linkId to the number of the item, from 1."""
-
-
-class Site(_Model):
-    """What one site adds to the standard mappings."""
-
-    same_practitioner: bool = True
-    """A general psychotherapy encounter counts only if a practitioner of the course took part."""
-    encounters: EncounterCodes = EncounterCodes()
-    instruments: dict[str, SiteInstrument] = {}
-    forms: tuple[SiteForm, ...] = ()
-
-
-class _SourcesFile(_Model):
-    sources: dict[str, Source]
-
-
-class _RulesFile(_Model):
-    rules: tuple[Rule, ...]
-
-
-class _FocusAreasFile(_Model):
-    areas: tuple[FocusAreaText, ...]
-
-
-class _OtherInstruments(_Model):
-    questionnaires: dict[str, str]
-
-
-class _CodeSystemConcept(BaseModel):
-    code: str
-    display: str
-    concept: tuple[_CodeSystemConcept, ...] = ()
-
-
-class CodeSystem(BaseModel):
-    """The part of one of our CodeSystems that the service itself reads."""
-
-    url: str
-    concept: tuple[_CodeSystemConcept, ...]
-
-    def displays(self) -> dict[Code, str]:
-        """Return the display of each code."""
-        return {Code(self.url, concept.code): concept.display for concept in self._flat(self.concept)}
-
-    def _flat(self, concepts: Iterable[_CodeSystemConcept]) -> Iterable[_CodeSystemConcept]:
-        for concept in concepts:
-            yield concept
-            yield from self._flat(concept.concept)
-
-
 class Mappings(_Model):
     """Everything that the mapping files of one site say."""
 
@@ -376,170 +326,3 @@ class Mappings(_Model):
             for coding in getattr(self.encounters, use):
                 uses.setdefault(coding.key, set()).add(use)
         return {code: frozenset(names) for code, names in uses.items()}
-
-
-def parse(files: Mapping[str, bytes], site: str | None = None) -> Mappings:
-    """Return the mappings of a site from the files' bytes, by path relative to `mappings/`.
-
-    `site` names a file of `sites/`, without its ending; None means the standard mappings alone.
-    Raises MappingError.
-    """
-    sources = _toml(files, "sources.toml", _SourcesFile).sources
-    instruments = [
-        _toml(files, path, Instrument) for path in _under(files, "instruments/", skip="instruments/others.toml")
-    ]
-    protocols = [_toml(files, path, Protocol) for path in _under(files, "protocols/")]
-    rules = _toml(files, "rules.toml", _RulesFile).rules
-    areas = _toml(files, "focus-areas.toml", _FocusAreasFile).areas
-    own = _toml(files, f"sites/{site}.toml", Site) if site else Site()
-    encounters = _joined(_toml(files, "encounters.toml", EncounterCodes), own.encounters)
-    displays: dict[Code, str] = {}
-    for path in _under(files, "terminology/CodeSystem-", ending=".json"):
-        displays |= _json(files, path, CodeSystem).displays()
-
-    forms = {form.questionnaire: form for form in _forms(files, site, own, displays)}
-    by_questionnaire = {url: instrument.id for instrument in instruments for url in instrument.questionnaires}
-    site_link_ids: dict[str, dict[str, int]] = {}
-    for instrument_id, addition in own.instruments.items():
-        if instrument_id not in {instrument.id for instrument in instruments}:
-            msg = f'mappings/sites/{site}.toml, instruments: "{instrument_id}" is not an instrument of mappings/instruments/.'
-            raise MappingError(msg)
-        for url in addition.questionnaires:
-            by_questionnaire[url] = instrument_id
-            site_link_ids[url] = {link.removeprefix("/"): number - 1 for link, number in addition.link_ids.items()}
-
-    mappings = Mappings(
-        digest=_digest(files, site),
-        sources=sources,
-        protocols={protocol.id: protocol for protocol in protocols},
-        instruments={instrument.id: instrument for instrument in instruments},
-        other_questionnaires=_toml(files, "instruments/others.toml", _OtherInstruments).questionnaires,
-        focus_areas={area.code: area for area in areas},
-        rules={rule.id: rule for rule in rules},
-        encounters=encounters,
-        forms=forms,
-        displays=displays,
-        same_practitioner=own.same_practitioner,
-        instrument_by_questionnaire=by_questionnaire,
-        site_link_ids=site_link_ids,
-    )
-    _check_references(mappings)
-    return mappings
-
-
-def _under(files: Mapping[str, bytes], prefix: str, ending: str = ".toml", skip: str = "") -> list[str]:
-    found = sorted(path for path in files if path.startswith(prefix) and path.endswith(ending) and path != skip)
-    if not found:
-        msg = f"mappings/{prefix}: no file here; take the folder `mappings` of the release whole."
-        raise MappingError(msg)
-    return found
-
-
-def _toml(files: Mapping[str, bytes], path: str, model: type[_M]) -> _M:
-    return _validated(path, _loaded(files, path, lambda content: tomllib.loads(content.decode())), model)
-
-
-def _json(files: Mapping[str, bytes], path: str, model: type[_M]) -> _M:
-    return _validated(path, _loaded(files, path, json.loads), model)
-
-
-def _loaded(files: Mapping[str, bytes], path: str, load: Callable[[bytes], Any]) -> Any:  # noqa: ANN401 - any TOML or JSON
-    try:
-        return load(files[path])
-    except KeyError:
-        msg = f"mappings/{path}: no such file."
-        raise MappingError(msg) from None
-    except ValueError as error:
-        msg = f"mappings/{path}: {error}."
-        raise MappingError(msg) from error
-
-
-def _validated(path: str, content: object, model: type[_M]) -> _M:
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)
-        raise MappingError(
-            "\n".join(f"mappings/{path}{_place(p['loc'])}: {_problem(p['msg'])}." for p in problems)
-        ) from None
-
-
-def _place(location: tuple[str | int, ...]) -> str:
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return f", {place.removeprefix('.')}" if place else ""
-
-
-def _problem(message: str) -> str:
-    return message.removeprefix("Value error, ").rstrip(".")
-
-
-def _joined(standard: EncounterCodes, own: EncounterCodes) -> EncounterCodes:
-    return EncounterCodes(**{use: getattr(standard, use) + getattr(own, use) for use in EncounterCodes.model_fields})
-
-
-def _forms(files: Mapping[str, bytes], site: str | None, own: Site, displays: Mapping[Code, str]) -> Iterator[FormMap]:
-    for path in _under(files, "forms/", ending=".json"):
-        questionnaire = _loaded(files, path, json.loads)
-        try:
-            yield read_questionnaire(questionnaire, displays)
-        except (KeyError, TypeError, ValueError) as error:
-            msg = f"mappings/{path}: {error}."
-            raise MappingError(msg) from error
-    known = frozenset(code.code for code in displays)
-    for place, form in enumerate(own.forms):
-        try:
-            yield map_site_form(form, known)
-        except ValueError as error:
-            msg = f"mappings/sites/{site}.toml, forms[{place}].{error}."
-            raise MappingError(msg) from error
-
-
-def _check_references(mappings: Mappings) -> None:
-    """Every source that a mapping names exists, and so does every rule's, area's and task's code."""
-    for where, source in _named_sources(mappings):
-        if source not in mappings.sources:
-            msg = f'mappings/{where}: "{source}" is not in mappings/sources.toml.'
-            raise MappingError(msg)
-    fields = {code.code for code in mappings.displays if code.system == COURSE_FIELD}
-    if fields != set(CourseField):
-        odd = ", ".join(sorted(fields ^ set(CourseField)))
-        msg = f"mappings/terminology/CodeSystem-course-field.json, concept: differs from the fields that the service reads in {odd}."
-        raise MappingError(msg)
-    for protocol in mappings.protocols.values():
-        for task in protocol.initial.tasks:
-            if task not in fields:
-                msg = f'mappings/protocols/{protocol.id}.toml, initial.tasks: "{task}" is not a course field.'
-                raise MappingError(msg)
-
-
-def _named_sources(mappings: Mappings) -> Iterator[tuple[str, str]]:
-    named: dict[str, Iterable[tuple[str, BaseModel]]] = {
-        "protocols/{}.toml": mappings.protocols.items(),
-        "instruments/{}.toml": mappings.instruments.items(),
-        "focus-areas.toml, {}": mappings.focus_areas.items(),
-        "rules.toml, {}": mappings.rules.items(),
-    }
-    for where, models in named.items():
-        for name, model in models:
-            for key, value in _leaves(model.model_dump()):
-                if key in {"source", "sources"}:
-                    yield where.format(name), str(value)
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a dumped model
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, str(name))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _leaves(inner, key)
-    else:
-        yield key, value
-
-
-def _digest(files: Mapping[str, bytes], site: str | None) -> str:
-    digest = hashlib.blake2b((site or "").encode(), digest_size=16)
-    for path in sorted(files):
-        digest.update(f"\0{path}\0{len(files[path])}\0".encode())
-        digest.update(files[path])
-    return digest.hexdigest()
