@@ -174,7 +174,7 @@ def _sentence(problem: ErrorDetails, file: Path | None, secrets: Mapping[str, Pa
         siblings = frozenset(_siblings(key))
         return f"{where}: no such setting.{_nearest(str(key[-1]), siblings)}"
     said = problem["msg"].removeprefix("Value error, ").rstrip(".")
-    return f"{where}: {said[:1].lower()}{said[1:]}."
+    return f"{where}: {said[:1].lower() if said[1:2].islower() else said[:1]}{said[1:]}."
 
 
 def _siblings(key: tuple[str | int, ...]) -> Iterator[str]:
