@@ -126,7 +126,8 @@ def _finding(finding: Finding, course: Course, mappings: Mappings) -> Reason:
             text = f"{dates[fact].isoformat()}  session"
         because.append(Reason(text, facts=(fact,)))
     return Reason(
-        f"{rule.title} ({finding.severity.value}, since {finding.raised.isoformat()}{due}): {sentence(finding, mappings)}",
+        f"{rule.title} ({finding.severity.value}, since {finding.raised.isoformat()}{due}): "
+        f"{sentence(finding, mappings)}",
         source=f"rule {finding.rule} v{finding.version}; {'; '.join(cite(s, mappings) for s in rule.sources)}",
         because=tuple(because),
     )

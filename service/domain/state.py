@@ -1,0 +1,30 @@
+"""A course's canonical state: the bytes that are stored, hashed and rendered from."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from pydantic import TypeAdapter
+
+from service.domain.course import Course
+
+if TYPE_CHECKING:
+    from service.domain.mappings import Mappings
+
+_COURSE = TypeAdapter(Course)
+
+
+def dump(course: Course) -> bytes:
+    """Return the canonical JSON of a course: equal courses give equal bytes."""
+    return _COURSE.dump_json(course)
+
+
+def load(state: bytes | str) -> Course:
+    """Return the course whose canonical JSON this is. Raises ValueError if it is none."""
+    return _COURSE.validate_json(state)
+
+
+def revision(state: bytes, mappings: Mappings) -> str:
+    """Return the hash that names a course's state together with the mappings it was projected with."""
+    return hashlib.blake2b(mappings.digest.encode() + state, digest_size=16).hexdigest()
