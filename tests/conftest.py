@@ -5,6 +5,7 @@ A part that can't start is an error, never a skip: a green run has tested what i
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,9 +13,12 @@ import pytest
 from service.sandbox.hapi import FhirServer
 from service.sandbox.kafka import Broker
 from service.sandbox.postgres import Postgres
+from service.sandbox.validator import Validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+MAPPINGS = Path(__file__).parents[1] / "mappings"
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +40,10 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server that all tests share: each test creates a database of its own."""
     with Postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def validator() -> Iterator[Validator]:
+    """A FHIR validator that knows the project's own extensions, codes and questionnaires."""
+    with Validator([MAPPINGS / "terminology", MAPPINGS / "forms"]) as running:
+        yield running

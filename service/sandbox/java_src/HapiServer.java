@@ -33,6 +33,7 @@ import ca.uhn.fhir.jpa.subscription.submit.config.SubscriptionSubmitterConfig;
 import ca.uhn.fhir.jpa.util.ResourceCountCache;
 import ca.uhn.fhir.rest.api.EncodingEnum;
 import ca.uhn.fhir.rest.api.IResourceSupportedSvc;
+import ca.uhn.fhir.rest.api.server.RequestDetails;
 import ca.uhn.fhir.rest.server.RestfulServer;
 import ca.uhn.fhir.rest.server.interceptor.RequestValidatingInterceptor;
 import ca.uhn.fhir.rest.server.provider.ResourceProviderFactory;
@@ -41,6 +42,8 @@ import ca.uhn.fhir.validation.IValidatorModule;
 import ch.qos.logback.classic.Level;
 import ch.qos.logback.classic.Logger;
 import jakarta.persistence.EntityManagerFactory;
+import jakarta.servlet.http.HttpServletRequest;
+import jakarta.servlet.http.HttpServletResponse;
 import java.net.InetSocketAddress;
 import java.util.Arrays;
 import java.util.List;
@@ -55,6 +58,8 @@ import org.eclipse.jetty.server.HttpConnectionFactory;
 import org.eclipse.jetty.server.Server;
 import org.eclipse.jetty.server.ServerConnector;
 import org.hl7.fhir.dstu2.model.Subscription.SubscriptionChannelType;
+import org.hl7.fhir.utilities.http.ManagedWebAccess;
+import org.hl7.fhir.utilities.http.ManagedWebAccess.WebAccessPolicy;
 import org.slf4j.LoggerFactory;
 import org.springframework.beans.factory.config.ConfigurableListableBeanFactory;
 import org.springframework.context.ApplicationContext;
@@ -197,8 +202,20 @@ public final class HapiServer {
         }
     }
 
+    /** Validates what tells of patients. A StructureDefinition would need a package from the network. */
+    public static final class InstanceValidatingInterceptor extends RequestValidatingInterceptor {
+
+        @Override
+        public boolean incomingRequestPostProcessed(
+                RequestDetails details, HttpServletRequest request, HttpServletResponse response) {
+            return "StructureDefinition".equals(details.getResourceName())
+                    || super.incomingRequestPostProcessed(details, request, response);
+        }
+    }
+
     public static void main(String[] arguments) throws Exception {
         ((Logger) LoggerFactory.getLogger(Logger.ROOT_LOGGER_NAME)).setLevel(Level.WARN);
+        ManagedWebAccess.setAccessPolicy(WebAccessPolicy.PROHIBITED);
         int port = Integer.parseInt(arguments[0]);
         boolean validate = arguments[1].equals("validate");
         System.setProperty("subscriptions", String.valueOf(arguments[2].equals("subscriptions")));
@@ -226,7 +243,7 @@ public final class HapiServer {
         server.setPagingProvider(parts.getBean(DatabaseBackedPagingProvider.class));
         server.setDefaultResponseEncoding(EncodingEnum.JSON);
         if (validate) {
-            RequestValidatingInterceptor validator = new RequestValidatingInterceptor();
+            RequestValidatingInterceptor validator = new InstanceValidatingInterceptor();
             validator.addValidatorModule(parts.getBean(IValidatorModule.class));
             server.registerInterceptor(validator);
         }
