@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -40,8 +39,7 @@ def cache_folder() -> Path:
         from platformdirs import user_cache_path  # noqa: PLC0415 - the extra may be missing
     except ImportError as error:
         raise missing_extra() from error
-    folder = user_cache_path("ipt-bridge", ensure_exists=True)
-    return folder
+    return user_cache_path("ipt-bridge", ensure_exists=True)
 
 
 def missing_extra() -> SandboxError:
@@ -131,7 +129,8 @@ def _load_one(context: MavenContext, store: Path, jar: Jar) -> None:
             if hashlib.sha256(content).hexdigest() == jar.sha256:
                 _place(content, store / jar.path, context.repo_cache)
                 return
-            found.unlink() if found.is_relative_to(context.repo_cache) else None
+            if found.is_relative_to(context.repo_cache):
+                found.unlink()
     raise SandboxError(
         f"{jar.coordinates} arrived with another content than the one this version was made with. "
         "Try again; if it stays so, look at what stands between this machine and the registry."
@@ -142,7 +141,7 @@ def _place(content: bytes, target: Path, folder: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     whole = folder / f"{target.name}.whole"
     whole.write_bytes(content)
-    os.replace(whole, target)
+    whole.replace(target)
 
 
 def maven(repo_cache: Path, loaded: Callable[[int], None] = lambda _: None) -> MavenContext:

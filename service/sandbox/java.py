@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import zipfile
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +22,16 @@ if TYPE_CHECKING:
 QUICK_START = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto")
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A Java program: its main class, archives, largest heap (as `512m`) and system properties."""
+
+    main: str
+    classpath: Sequence[Path]
+    heap: str
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+
 def java() -> str:
     """Path of the Java runtime that came with the extra."""
     try:
@@ -29,30 +41,25 @@ def java() -> str:
     return str(JAVA)
 
 
-def command(
-    main: str,
-    *arguments: str,
-    classpath: Sequence[Path],
-    folder: Path,
-    heap: str,
-    flags: Sequence[str] = (),
-    properties: Mapping[str, str] | None = None,
-) -> list[str]:
-    """Command line that runs `main`; the class path stands in an argument file in `folder`."""
-    path = os.pathsep.join(map(str, classpath)).replace("\\", "\\\\")
-    argument_file = folder / f"{main}.args"
-    argument_file.write_text(f'-cp "{path}"\n')
-    settings = [f"-D{key}={value}" for key, value in (properties or {}).items()]
-    return [java(), *QUICK_START, f"-Xmx{heap}", *flags, *settings, f"@{argument_file}", main, *arguments]
+def command(program: Program, *arguments: str, folder: Path, flags: Sequence[str] = ()) -> list[str]:
+    """Command line of a program; its class path, too long for one, stands in a file in `folder`."""
+    argument_file = folder / f"{program.main}.args"
+    argument_file.write_text(f'-cp "{os.pathsep.join(map(str, program.classpath))}"\n')
+    properties = [f"-D{key}={value}" for key, value in program.properties.items()]
+    heap = f"-Xmx{program.heap}"
+    return [java(), *QUICK_START, heap, *flags, *properties, f"@{argument_file}", program.main, *arguments]
 
 
 def compiled(source: str, classpath: Sequence[Path], progress: Progress = silent) -> Path:
-    """Folder with the classes of `java_src/{source}`, compiled first where source or path changed."""
+    """Archive with the classes of `java_src/{source}`, compiled first where source or path changed.
+
+    Raises SandboxError with the compiler's own words.
+    """
     text = (files("service.sandbox") / "java_src" / source).read_bytes()
     names = "\n".join(path.name for path in classpath).encode()
     key = hashlib.sha256(text + b"\0" + names).hexdigest()[:16]
-    target = cache_folder() / "classes" / f"{Path(source).stem}-{key}"
-    if target.is_dir():
+    target = cache_folder() / "classes" / f"{Path(source).stem}-{key}.jar"
+    if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     compiler = load("compiler", "The Java compiler", progress)
@@ -60,20 +67,14 @@ def compiled(source: str, classpath: Sequence[Path], progress: Progress = silent
         work = Path(folder)
         (work / source).write_bytes(text)
         options = ("-21", "-proc:none", "-nowarn", "-encoding", "UTF-8", "-d", str(work / "classes"))
-        path = ("-cp", os.pathsep.join(map(str, classpath))) if classpath else ()
-        line = command(
-            "org.eclipse.jdt.internal.compiler.batch.Main",
-            *(*options, *path, str(work / source)),
-            classpath=compiler,
-            folder=work,
-            heap="512m",
-        )
+        path = os.pathsep.join(map(str, classpath))
+        program = Program("org.eclipse.jdt.internal.compiler.batch.Main", compiler, heap="512m")
+        line = command(program, *options, "-cp", path, str(work / source), folder=work)
         done = subprocess.run(line, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
         if done.returncode:
-            raise SandboxError(
-                f"{source} does not compile. This is a fault of this version; report it with:\n"
-                f"{done.stderr or done.stdout}"
-            )
-        if not target.is_dir():  # another process may have been quicker
-            (work / "classes").rename(target)
+            raise SandboxError(f"{source} does not compile. Report it with these lines:\n{done.stderr or done.stdout}")
+        with zipfile.ZipFile(work / target.name, "w") as archive:
+            for one in sorted((work / "classes").rglob("*.class")):
+                archive.write(one, one.relative_to(work / "classes"))
+        (work / target.name).replace(target)
     return target

@@ -12,10 +12,10 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]  # it has no type marks
 
-from service.sandbox import java
 from service.sandbox.jars import Progress, load, locked, silent
+from service.sandbox.java import Program, command
 from service.sandbox.process import Child, SandboxError, free_port
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ TOPIC_EXISTS = 36  # Kafka's error code TOPIC_ALREADY_EXISTS
 
 
 class Broker:
-    """A Apache Kafka broker while the `with` block lasts, or from `start()` to `stop()`.
+    """An Apache Kafka broker while the `with` block lasts, or from `start()` to `stop()`.
 
     `properties` are added to those of the server. Everything is lost at the end, unless `folder`
     names where its data shall stay.
@@ -77,17 +77,12 @@ class Broker:
         settings.write_text("".join(f"{key}={value}\n" for key, value in self._settings().items()))
         if not (self._folder / "data" / "meta.properties").exists():
             self._format(classpath, settings)
+        # Without a configuration file this is what log4j reads: warnings to standard output.
+        quiet = {"org.apache.logging.log4j.level": "WARN"}
+        program = Program("kafka.Kafka", classpath, HEAP, quiet)
         self._child = Child(
             "The Kafka broker",
-            java.command(
-                "kafka.Kafka",
-                str(settings),
-                classpath=classpath,
-                folder=self._folder,
-                heap=HEAP,
-                # Without a configuration file this is what log4j reads: warnings to standard output.
-                properties={"org.apache.logging.log4j.level": "WARN"},
-            ),
+            command(program, str(settings), folder=self._folder),
             log=self._folder / "kafka.log",
             remove=None if self._kept else self._folder,
         )
@@ -136,9 +131,8 @@ class Broker:
     def _format(self, classpath: list[Path], settings: Path) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         arguments = ("format", "--standalone", "-t", cluster, "-c", str(settings))
-        line = java.command(
-            "kafka.tools.StorageTool", *arguments, classpath=classpath, folder=settings.parent, heap="128m"
-        )
+        program = Program("kafka.tools.StorageTool", classpath, heap="128m")
+        line = command(program, *arguments, folder=settings.parent)
         log = settings.parent / "format.log"
         with log.open("wb") as output:
             done = subprocess.run(line, stdout=output, stderr=output, check=False)  # noqa: S603 - our own command

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 
-GRACE_S = 20.0  # a JVM that writes its last data takes up to ten
+GRACE_S = 45.0  # a JVM that writes its class-data archive takes ten, on a busy machine more
 
 
 def main(arguments: list[str]) -> int:

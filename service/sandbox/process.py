@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from service.sandbox import keeper
@@ -31,12 +32,22 @@ def free_port() -> int:
         return port
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a program is run: the signal that asks it to end; the system user, if not this one."""
+
+    stop_signal: signal.Signals = signal.SIGTERM
+    user: str | None = None
+
+
+TERMINATE = Way()
+
+
 class Child:
     """A running program whose output goes to a log file and which ends when this process ends.
 
     `keeper.py` stands between, so that the program is ended even when this process is killed and
-    can do nothing itself; it then deletes the folder `remove` too. `user` is the name of the system
-    user that the program runs as, where this process may choose.
+    can do nothing itself; it then deletes the folder `remove` too.
     """
 
     def __init__(
@@ -45,14 +56,13 @@ class Child:
         command: Sequence[str],
         *,
         log: Path,
-        stop_signal: signal.Signals = signal.SIGTERM,
-        user: str | None = None,
         remove: Path | None = None,
+        way: Way = TERMINATE,
     ) -> None:
         self.name = name
         self.log = log
-        options = [f"--signal={stop_signal.value}"]
-        options += [f"--user={user}"] if user else []
+        options = [f"--signal={way.stop_signal.value}"]
+        options += [f"--user={way.user}"] if way.user else []
         options += [f"--remove={remove}"] if remove else []
         with log.open("ab") as output:
             self._keeper = subprocess.Popen(  # noqa: S603 - the command is the sandbox's own
@@ -90,21 +100,21 @@ class Child:
                 )
             time.sleep(POLL_S)
 
-    def stop(self) -> None:
-        """End the program in its own way; if that takes too long, at once."""
-        self._end(b"s", grace_s=keeper.GRACE_S + 5)
+    def stop(self) -> int:
+        """End the program in its own way or, if that takes too long, at once; its exit code."""
+        return self._end(b"s", grace_s=keeper.GRACE_S + 5)
 
     def kill(self) -> None:
         """End the program at once, as a power cut would (SIGKILL)."""
         self._end(b"k", grace_s=5)
 
-    def _end(self, order: bytes, *, grace_s: float) -> None:
+    def _end(self, order: bytes, *, grace_s: float) -> int:
         stdin = _pipe(self._keeper.stdin)
         with contextlib.suppress(BrokenPipeError, ValueError):  # it ended by itself, or was ended before
             stdin.write(order)
             stdin.flush()
         try:
-            self._keeper.wait(grace_s)
+            return self._keeper.wait(grace_s)
         finally:
             with contextlib.suppress(BrokenPipeError):
                 stdin.close()

@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import orjson
 
-from service.sandbox import java
 from service.sandbox.jars import Progress, load, silent
+from service.sandbox.java import Program, command, compiled
 from service.sandbox.process import SandboxError
 
 if TYPE_CHECKING:
@@ -58,15 +58,15 @@ class Validator:
     def start(self) -> None:
         """Return when the validator has read all definitions."""
         jars = load("validator", "The FHIR validator", self._progress)
-        classes = java.compiled("Validator.java", jars, self._progress)
+        classes = compiled("Validator.java", jars, self._progress)
         self._folder = Path(tempfile.mkdtemp(prefix="ipt-bridge-validator-"))
-        line = java.command(
+        program = Program(
             "Validator",
-            *map(str, self._definitions),
-            classpath=[classes, *jars],
-            folder=self._folder,
-            heap=HEAP,
+            [classes, *jars],
+            HEAP,
+            {"user.home": str(self._folder)},  # the libraries make folders there
         )
+        line = command(program, *map(str, self._definitions), folder=self._folder)
         with self._log.open("wb") as log:
             # It ends with its input, so it needs no keeper to end with this process.
             self._process = subprocess.Popen(  # noqa: S603 - our own command
@@ -93,8 +93,7 @@ class Validator:
         """Everything the validator says of a resource, by its own profiles and by `profile`."""
         one_line = resource.replace(b"\n", b" ") if isinstance(resource, bytes) else orjson.dumps(resource)
         if self._process is None:
-            problem = "The FHIR validator does not run. Start it first."
-            raise SandboxError(problem)
+            raise SandboxError("The FHIR validator does not run. Start it first.")
         stdin = _pipe(self._process.stdin)
         stdin.write(profile.encode() + b"\t" + one_line + b"\n")
         stdin.flush()
@@ -118,17 +117,14 @@ class Validator:
 
     def _read_line(self) -> bytes:
         if self._process is None:
-            problem = "The FHIR validator does not run. Start it first."
-            raise SandboxError(problem)
+            raise SandboxError("The FHIR validator does not run. Start it first.")
         line = _pipe(self._process.stdout).readline()
         if not line:
-            problem = f"The FHIR validator ended by itself. Read {self._log}."
-            raise SandboxError(problem)
+            raise SandboxError(f"The FHIR validator ended by itself. Read {self._log}.")
         return line
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
-        impossible = "the validator is always started with pipes"
-        raise AssertionError(impossible)
+        raise AssertionError("the validator is always started with pipes")
     return stream

@@ -1,0 +1,185 @@
+"""Synthetic questionnaire responses, as FHIR R4 resources in the shape that EHRs send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from service.sandbox.events import local
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from random import Random
+
+    from service.sandbox.events import Resource
+
+_LOINC = "http://loinc.org"
+_OURS = "https://ipt-bridge.org/fhir"
+_ORDINAL = "http://hl7.org/fhir/StructureDefinition/ordinalValue"
+
+_DAYS = (
+    ("LA6568-5", "Not at all"),
+    ("LA6569-3", "Several days"),
+    ("LA6570-1", "More than half the days"),
+    ("LA6571-9", "Nearly every day"),
+)
+_FREQUENCY = (
+    ("LA6270-8", "Never"),
+    ("LA18933-4", "Less than monthly"),
+    ("LA18876-5", "Monthly"),
+    ("LA18891-4", "Weekly"),
+    ("LA18934-2", "Daily or almost daily"),
+)
+_OFTEN = (
+    ("LA6270-8", "Never"),
+    ("LA18926-8", "Monthly or less"),
+    ("LA18927-6", "2-4 times a month"),
+    ("LA18928-4", "2-3 times a week"),
+    ("LA18929-2", "4 or more times a week"),
+)
+_DRINKS = (
+    ("LA15694-5", "1 or 2"),
+    ("LA15695-2", "3 or 4"),
+    ("LA18930-0", "5 or 6"),
+    ("LA18931-8", "7 to 9"),
+    ("LA18932-6", "10 or more"),
+)
+_NO = (("LA32-8", "No"),)
+
+Answers = tuple[tuple[str, str], ...]
+"""LOINC answer codes with their displays, by points from 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A scored questionnaire as LOINC defines it."""
+
+    panel: str
+    total: str
+    items: tuple[tuple[str, Answers], ...]
+    """LOINC code of each item, and its answers."""
+
+    @property
+    def highest(self) -> tuple[int, ...]:
+        """The most points that each item can be given."""
+        return tuple(len(answers) - 1 for _, answers in self.items)
+
+
+def _same(answers: Answers, *items: str) -> tuple[tuple[str, Answers], ...]:
+    return tuple((item, answers) for item in items)
+
+
+PHQ_9 = Scale(
+    "44249-1",
+    "44261-6",
+    _same(_DAYS, "44250-9", "44255-8", "44259-0", "44254-1", "44251-7", "44258-2", "44252-5", "44253-3", "44260-8"),
+)
+PHQ_2 = Scale("55757-9", "55758-7", PHQ_9.items[:2])
+GAD_7 = Scale(
+    "69737-5",
+    "70274-6",
+    _same(_DAYS, "69725-0", "68509-9", "69733-4", "69734-2", "69735-9", "69689-8", "69736-7"),
+)
+AUDIT = Scale(
+    "72110-0",
+    "75624-7",
+    (
+        ("68518-0", _OFTEN),
+        ("68519-8", _DRINKS),
+        *_same(_FREQUENCY, "68520-6", "97734-8", "97735-5", "97736-3", "97737-1", "97738-9"),
+        *_same(_NO, "97739-7", "97740-5"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What stays the same over the versions of one response."""
+
+    response_id: str
+    patient_id: str
+    author: str
+    """Relative reference of who answered."""
+    authored: datetime
+    encounter: str | None = None
+    """Relative reference of the encounter."""
+
+    @property
+    def reference(self) -> str:
+        """`QuestionnaireResponse/id`."""
+        return f"QuestionnaireResponse/{self.response_id}"
+
+    def scored(
+        self,
+        scale: Scale,
+        points: Sequence[int | None],
+        *,
+        status: str = "completed",
+        stated: int | None = None,
+        ordinals: Mapping[int, int] | None = None,
+    ) -> Resource:
+        """Return the answered scale, its items by linkId with a leading slash and its total as a decimal.
+
+        A None among the points leaves the item out. `stated` takes the place of the right total;
+        `ordinals` puts a score beside the answer of an item, by index, whatever the answer is worth.
+        """
+        items: list[Resource] = []
+        for index, ((code, answers), given) in enumerate(zip(scale.items, points, strict=True)):
+            if given is None:
+                continue
+            answer, display = answers[given]
+            coding: dict[str, Any] = {"system": _LOINC, "code": answer, "display": display}
+            if ordinals is not None and index in ordinals:
+                coding = {"extension": [{"url": _ORDINAL, "valueDecimal": float(ordinals[index])}]} | coding
+            items.append({"linkId": f"/{code}", "answer": [{"valueCoding": coding}]})
+        total = sum(given for given in points if given is not None) if stated is None else stated
+        items.append({"linkId": f"/{scale.total}", "answer": [{"valueDecimal": float(total)}]})
+        return self._version(f"http://loinc.org/q/{scale.panel}", status, items)
+
+    def form(self, kind: str, answers: Mapping[str, Any], *, status: str = "completed") -> Resource:
+        """Return the answered form of a course: ticks, numbers, and lists of `code system/code`."""
+        items = [
+            {"linkId": link_id, "answer": [_answer(value) for value in (given if isinstance(given, list) else [given])]}
+            for link_id, given in answers.items()
+        ]
+        return self._version(f"{_OURS}/Questionnaire/ipt-{kind}", status, items)
+
+    def _version(self, questionnaire: str, status: str, items: list[Resource]) -> Resource:
+        resource: Resource = {
+            "resourceType": "QuestionnaireResponse",
+            "id": self.response_id,
+            "questionnaire": questionnaire,
+            "status": status,
+            "subject": {"reference": f"Patient/{self.patient_id}"},
+            "authored": local(self.authored),
+            "author": {"reference": self.author},
+            "item": items,
+        }
+        if self.encounter is not None:
+            resource["encounter"] = {"reference": self.encounter}
+        return resource
+
+
+def _answer(value: bool | int | str) -> Resource:  # noqa: FBT001 - a tick is one of three kinds of answer
+    if isinstance(value, bool):
+        return {"valueBoolean": value}
+    if isinstance(value, int):
+        return {"valueInteger": value}
+    system, code = value.split("/")
+    return {"valueCoding": {"system": f"{_OURS}/CodeSystem/{system}", "code": code}}
+
+
+def spread(total: int, highest: Sequence[int], rng: Random) -> list[int]:
+    """Return points for each item that add up to the total, none above its highest.
+
+    Raises ValueError if the items cannot add up to so much.
+    """
+    if not 0 <= total <= sum(highest):
+        msg = f"a total of {total} is not between 0 and {sum(highest)}"
+        raise ValueError(msg)
+    points = [0] * len(highest)
+    for _ in range(total):
+        below = [index for index, most in enumerate(highest) if points[index] < most]
+        points[rng.choice(below)] += 1
+    return points
