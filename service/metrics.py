@@ -83,14 +83,19 @@ class Metrics:
     """Courses that are open."""
     fresh_ratio: Labelled[Gauge]
     """Share of the active courses whose plan at the destination is current (0 to 1)."""
-    lag: Labelled[Gauge]
-    """Records of the source that this worker's partitions still hold unread, by source and topic."""
+    lag: Gauge
+    """Records not read yet, by topic and partition; to be set through `lag_of`."""
+    topics: frozenset[str]
     last_event_timestamp: Labelled[Gauge]
     """Time of the newest record read, by source (seconds since 1970)."""
     rebalances: Counter
     """Times that this worker's partitions were assigned anew."""
     last_progress_timestamp: Labelled[Gauge]
     """When a loop last went round (seconds since 1970)."""
+
+    def lag_of(self, topic: str, partition: int) -> Gauge:
+        """Return the series of one partition's lag (records)."""
+        return self.lag.labels(topic if topic in self.topics else OTHER, partition)
 
     def exposition(self) -> tuple[bytes, str]:
         """Return the metrics as Prometheus reads them, and their content type."""
@@ -121,12 +126,6 @@ def create_metrics(
     def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"ipt_bridge_{name}", text, labels, buckets=buckets, registry=registry)
 
-    lag = gauge("lag", "Records not read yet", "source", "topic")
-    for source, names in topics.items():
-        for name in names:
-            lag.labels(source, name)
-    every_topic = frozenset(name for names in topics.values() for name in names)
-
     return Metrics(
         registry=registry,
         records=series(counter("records", "Kafka records", "source", "outcome"), sources, RECORD_OUTCOMES),
@@ -152,7 +151,8 @@ def create_metrics(
         ),
         active_courses=gauge("active_courses", "Open courses"),
         fresh_ratio=series(gauge("fresh_ratio", "Active courses whose plan is current", "destination"), places),
-        lag=Labelled(lag, (frozenset(sources), every_topic)),
+        lag=gauge("lag", "Records not read yet", "topic", "partition"),
+        topics=frozenset(name for names in topics.values() for name in names),
         last_event_timestamp=series(
             gauge("last_event_timestamp_seconds", "Time of the newest record read", "source"), sources
         ),

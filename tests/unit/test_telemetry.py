@@ -214,6 +214,14 @@ def test_an_unknown_label_value_is_counted_as_other(metrics: Metrics) -> None:
     assert CANARY not in body.decode()
 
 
+def test_lag_is_counted_by_partition(metrics: Metrics) -> None:
+    """One partition's lag doesn't hide another's."""
+    metrics.lag_of("fhir.encounter", 0).set(7)
+    metrics.lag_of("fhir.encounter", 1).set(0)
+
+    assert 7 == metrics.registry.get_sample_value("ipt_bridge_lag", {"topic": "fhir.encounter", "partition": "0"})
+
+
 def test_two_sets_of_metrics_do_not_meet(metrics: Metrics) -> None:
     """There is no registry of the process."""
     other = create_metrics(topics={"main": ("fhir.encounter",)}, destinations=["kafka"], reasons=["not-json"])
