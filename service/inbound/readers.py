@@ -1,0 +1,49 @@
+"""Readers: from a relevant change to a fact, minimised. Tolerant of how EHRs write; never a guess."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import orjson
+
+from service.domain.facts import Fact, FactKey
+from service.inbound.encounters import read_encounter
+from service.inbound.order import order_of
+from service.inbound.records import Reason, Unreadable
+from service.inbound.references import patient_id
+from service.inbound.responses import read_response
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from service.domain.facts import Code, Reading
+    from service.inbound.changes import Change
+    from service.inbound.records import SourceContext
+
+
+def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
+    """Return the fact that a delete, or a created or updated Encounter or QuestionnaireResponse, amounts to.
+
+    A delete gives a marker. Raises Unreadable: no-id, old-fhir-version, wrong-type, bad-status,
+    bad-time, no-subject, subject-not-a-patient, unresolved-subject, reference-only.
+    """
+    if not change.resource_id:
+        raise Unreadable(Reason.NO_ID, f"{change.path}.id")
+    key = FactKey(source.id, change.resource_type, change.resource_id)
+    order = order_of(change, record_time, source.time_zone)
+    if order.deleted:
+        return Fact(key, order, patient_id=None, reading=None)
+    if change.resource is None:
+        raise Unreadable(Reason.REFERENCE_ONLY, change.path)
+    reader = read_encounter if change.resource_type == "Encounter" else read_response
+    reading, labels = reader(change.resource, change.local, source.time_zone, change.path)
+    patient = patient_id(change.resource, change.local, change.path)
+    order = order._replace(digest=_digest(reading, patient, labels))
+    return Fact(key, order, patient, reading, labels)
+
+
+def _digest(reading: Reading, patient: str, labels: tuple[Code, ...]) -> str:
+    """Hash everything that a fact says, so that two contents of one version never tie."""
+    content = orjson.dumps((type(reading).__name__, patient, labels, reading), default=tuple)
+    return blake2b(content, digest_size=16).hexdigest()

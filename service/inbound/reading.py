@@ -1,0 +1,81 @@
+"""Reading: what one record amounts to, sorted by what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from service.domain.facts import FactKey
+from service.inbound.changes import Operation
+from service.inbound.envelopes import open_record
+from service.inbound.order import order_of
+from service.inbound.readers import read
+from service.inbound.records import Unreadable
+from service.inbound.references import patient_id
+from service.inbound.relevance import READ_TYPES
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from service.domain.facts import Fact, OrderKey
+    from service.inbound.changes import Change
+    from service.inbound.records import Limits, Record, SourceContext
+    from service.inbound.relevance import Relevance
+
+Irrelevant = tuple[FactKey, "OrderKey", str | None]
+"""Key, order and patient id of a version that is not ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReading:
+    """What one record amounts to. Places count the record's changes from 0."""
+
+    facts: list[Fact] = field(default_factory=list)
+    """In the record's order; several may be of one resource."""
+    irrelevant: list[Irrelevant] = field(default_factory=list)
+    """Of our resource types and not ours: one may have to take the place of an older fact."""
+    unreadable: list[tuple[int, Unreadable]] = field(default_factory=list)
+    """By place."""
+    fetch: list[tuple[int, Change]] = field(default_factory=list)
+    """By place: named without being held."""
+    skipped: list[str] = field(default_factory=list)
+    """Resource types of changes that nothing is to be done about."""
+
+
+def read_record(record: Record, source: SourceContext, relevance: Relevance, limits: Limits) -> RecordReading:
+    """Return what a record amounts to. Never raises for what the record holds."""
+    reading = RecordReading()
+    for place, change in enumerate(open_record(record, source, limits)):
+        if isinstance(change, Unreadable):
+            reading.unreadable.append((place, change))
+            continue
+        try:
+            if change.resource_type not in READ_TYPES:
+                reading.skipped.append(change.resource_type)
+            elif change.operation is Operation.DELETE:
+                reading.facts.append(read(change, source, record.timestamp))
+            elif change.resource is None:
+                reading.fetch.append((place, change))
+            elif relevance.decide(change.resource, limits.items, change.path):
+                reading.facts.append(read(change, source, record.timestamp))
+            elif change.resource_id:
+                reading.irrelevant.append(_irrelevant(change, record.timestamp, source))
+            else:
+                reading.skipped.append(change.resource_type)
+        except Unreadable as problem:
+            reading.unreadable.append((place, problem))
+    return reading
+
+
+def _irrelevant(change: Change, record_time: datetime, source: SourceContext) -> Irrelevant:
+    key = FactKey(source.id, change.resource_type, change.resource_id)
+    try:
+        order = order_of(change, record_time, source.time_zone)
+    except Unreadable:
+        # Nobody mends a time in a resource that is not ours: the record's own will do.
+        order = order_of(replace(change, resource={}), record_time, source.time_zone)
+    try:
+        patient = patient_id(change.resource or {}, change.local, change.path)
+    except Unreadable:
+        patient = None
+    return key, order, patient

@@ -1,0 +1,141 @@
+"""What comes in (a record, its source, the limits), and the one way in which it can be unreadable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One Kafka message."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: datetime
+    """The broker's or producer's, with a zone."""
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What is known of the EHR that a record comes from."""
+
+    id: str
+    time_zone: ZoneInfo
+    """Of times that carry none."""
+    base: str | None = None
+    """Its FHIR base URL."""
+    key_types: Mapping[str, str] = field(default_factory=dict)
+    """Resource type that a bare id means as the key of a record without value, by topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one record may hold. Anything larger is not read."""
+
+    bytes: int = 2_000_000
+    """Of its value."""
+    depth: int = 64
+    """Levels of JSON nesting; a QuestionnaireResponse of four nested groups has about a dozen."""
+    items: int = 10_000
+    """Items of one QuestionnaireResponse, nested ones included."""
+    entries: int = 5_000
+    """Entries of one Bundle."""
+
+
+class Reason(StrEnum):
+    """Why something can't be read. The codes are stable: operators filter parked records by them."""
+
+    EMPTY = "empty"
+    TOO_LARGE = "too-large"
+    TOO_DEEP = "too-deep"
+    TOO_MANY_ITEMS = "too-many-items"
+    TOO_MANY_ENTRIES = "too-many-entries"
+    NOT_UTF8 = "not-utf8"
+    NOT_JSON = "not-json"
+    NOT_FHIR = "not-fhir"
+    OLD_FHIR_VERSION = "old-fhir-version"
+    UNKNOWN_ENVELOPE = "unknown-envelope"
+    UNKNOWN_KEY = "unknown-key"
+    WRONG_TYPE = "wrong-type"
+    NO_ID = "no-id"
+    NO_SUBJECT = "no-subject"
+    SUBJECT_NOT_A_PATIENT = "subject-not-a-patient"
+    UNRESOLVED_SUBJECT = "unresolved-subject"
+    BAD_STATUS = "bad-status"
+    BAD_TIME = "bad-time"
+    REFERENCE_ONLY = "reference-only"
+
+    @property
+    def advice(self) -> str:
+        """What is wrong and what to do, for whoever looks at the parked record."""
+        return _ADVICE[self]
+
+
+_ADVICE = {
+    Reason.EMPTY: (
+        "The value has no bytes, which is neither a resource nor a delete; have the sender write null to delete."
+    ),
+    Reason.TOO_LARGE: "The value is larger than limits.bytes; raise that limit, or have the sender split its Bundles.",
+    Reason.TOO_DEEP: "The JSON nests deeper than limits.depth; raise that limit if this nesting is meant.",
+    Reason.TOO_MANY_ITEMS: "The response has more items than limits.items; raise that limit if it is meant.",
+    Reason.TOO_MANY_ENTRIES: (
+        "The Bundle has more entries than limits.entries; raise that limit, or have the sender split its Bundles."
+    ),
+    Reason.NOT_UTF8: "The value is not UTF-8; have the sender write UTF-8.",
+    Reason.NOT_JSON: "The value is not valid JSON; have the sender write FHIR resources as JSON.",
+    Reason.NOT_FHIR: "The JSON has no resourceType; look at what else writes to this topic.",
+    Reason.OLD_FHIR_VERSION: "The resource has the shape of FHIR STU3 or DSTU2; have the sender write R4 or later.",
+    Reason.UNKNOWN_ENVELOPE: "The envelope is of no kind that this version opens; retry it after an upgrade.",
+    Reason.UNKNOWN_KEY: (
+        "A record without value deletes what its key names, and this key names no resource; "
+        "have the sender write `Type/id`, or set the topic's resource_type."
+    ),
+    Reason.WRONG_TYPE: "The element is not of the JSON type that FHIR gives it; have the sender correct it.",
+    Reason.NO_ID: "The resource has no usable id; have the sender write the id that its server gave it.",
+    Reason.NO_SUBJECT: "No patient is named; have the sender write the subject.",
+    Reason.SUBJECT_NOT_A_PATIENT: "The subject is not a Patient; correct it in the EHR if it should be one.",
+    Reason.UNRESOLVED_SUBJECT: (
+        "The subject is named by an identifier, a contained resource or an unreadable reference; "
+        "have the sender write `Patient/id`."
+    ),
+    Reason.BAD_STATUS: "The status is missing or no code of FHIR's; have the sender write FHIR's code, in lower case.",
+    Reason.BAD_TIME: "The time is not a FHIR date or dateTime; have the sender correct it.",
+    Reason.REFERENCE_ONLY: (
+        "The change names a resource without holding it; have the sender include it, or retry it after an upgrade."
+    ),
+}
+
+
+class Unreadable(Exception):  # noqa: N818 - the project's word for it; it is returned as often as raised
+    """A record, or one change in it, that can't be read as it is. Never holds a value from the data."""
+
+    def __init__(self, reason: Reason, path: str | None = None) -> None:
+        super().__init__(reason, path)
+        self.reason = reason
+        self.path = path
+        """FHIRPath-like path of the element, `Bundle.entry[3].resource.status`."""
+
+    @property
+    def code(self) -> str:
+        """The stable reason code."""
+        return self.reason.value
+
+    @property
+    def text(self) -> str:
+        """What is wrong and what to do."""
+        return self.reason.advice
+
+    def __str__(self) -> str:
+        where = f" at {self.path}" if self.path else ""
+        return f"{self.code}{where}: {self.text}"

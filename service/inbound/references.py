@@ -1,0 +1,103 @@
+"""References as EHRs write them, and the patient that a resource is about."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from service.inbound.records import Reason, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_ID = re.compile(r"""[!"$-.0->@-{}~]{1,128}""", re.ASCII)
+_TYPE = re.compile(r"[A-Z][A-Za-z]{2,63}", re.ASCII)
+_URN = ("urn:uuid:", "urn:oid:")
+
+
+class Target(NamedTuple):
+    """The resource that a reference or URL names."""
+
+    resource_type: str
+    resource_id: str
+    version_id: str | None = None
+
+    @property
+    def relative(self) -> str:
+        """The relative FHIR reference, `Encounter/e-1`."""
+        return f"{self.resource_type}/{self.resource_id}"
+
+
+def resource_id(value: object) -> str:
+    """Return a resource's id, or "" if it is not one.
+
+    FHIR allows letters, digits, `-` and `.`, up to 64 of them; real ids hold `_` and more, so that any
+    visible ASCII goes but what has a meaning in URLs.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and _ID.fullmatch(value := value.strip()):
+        return value
+    return ""
+
+
+def named(url: object) -> Target | None:
+    """Return what a relative or absolute URL, with or without `/_history/version`, names."""
+    if not isinstance(url, str):
+        return None
+    parts = url.strip().split("/")
+    version = None
+    if len(parts) > 3 and parts[-2] == "_history":  # noqa: PLR2004 - Type/id/_history/version
+        version = parts[-1]
+        parts = parts[:-2]
+    if len(parts) < 2 or not _TYPE.fullmatch(parts[-2]):  # noqa: PLR2004 - Type/id
+        return None
+    identity = resource_id(parts[-1])
+    return Target(parts[-2], identity, version) if identity else None
+
+
+def target(reference: object, local: Mapping[str, str], expected: str | None = None) -> Target | None:
+    """Return the resource that a Reference names, or None where it names none that has an id.
+
+    Reads relative and absolute URLs, `urn:` (by `local`, else as the id of an `expected` resource), a
+    bare id beside `type`, Aidbox's `{resourceType, id}`, and the Reference in R5's CodeableReference.
+    """
+    if not isinstance(reference, dict):
+        return None
+    text = reference.get("reference")
+    if isinstance(text, dict):
+        reference, text = text, text.get("reference")
+    if not isinstance(text, str) or not (text := text.strip()):
+        return _typed(reference.get("resourceType"), reference.get("id"))
+    if text.startswith(_URN):
+        if text in local:
+            return named(local[text])
+        return _typed(reference.get("type") or expected, text.rsplit(":", 1)[1])
+    return named(text) or _typed(reference.get("type"), text)
+
+
+def _typed(resource_type: object, identity: object) -> Target | None:
+    if isinstance(resource_type, str) and _TYPE.fullmatch(resource_type) and (identity := resource_id(identity)):
+        return Target(resource_type, identity)
+    return None
+
+
+def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str) -> str:
+    """Return the id of the patient that an Encounter or a QuestionnaireResponse is about.
+
+    A response without subject is about its `source`, if that is a Patient. Raises Unreadable:
+    no-subject, subject-not-a-patient, unresolved-subject.
+    """
+    subject = resource.get("subject")
+    if not subject and resource.get("resourceType") == "QuestionnaireResponse":
+        answered_by = target(resource.get("source"), local)
+        if answered_by is not None and answered_by.resource_type == "Patient":
+            return answered_by.resource_id
+    if not isinstance(subject, dict) or not subject.keys() - {"display", "type", "extension"}:
+        raise Unreadable(Reason.NO_SUBJECT, f"{path}.subject")
+    found = target(subject, local, expected="Patient")
+    if found is None:
+        raise Unreadable(Reason.UNRESOLVED_SUBJECT, f"{path}.subject")
+    if found.resource_type != "Patient":
+        raise Unreadable(Reason.SUBJECT_NOT_A_PATIENT, f"{path}.subject")
+    return found.resource_id

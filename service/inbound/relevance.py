@@ -1,0 +1,111 @@
+"""Relevance: whether a change is ours, decided on the raw JSON before anything is modelled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from service.domain.codes import LOINC
+from service.inbound.codings import raw_codes
+from service.inbound.records import Reason, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.domain.facts import Code
+    from service.domain.mappings import Mappings
+
+READ_TYPES = frozenset({"Encounter", "QuestionnaireResponse"})
+"""Resource types that become facts."""
+CANDIDATE_USES = frozenset({"ipt", "psychotherapy", "evaluation", "crisis"})
+"""Uses of an encounter code that may make its encounter a session or an assessment."""
+_LOINC_OR_NONE = frozenset({LOINC, ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Relevance:
+    """What makes a resource ours, taken from the mappings once."""
+
+    encounter_codes: frozenset[Code]
+    questionnaires: Mapping[str, bool]
+    """Canonicals, and the last segments that name one alone: whether they are ours or look-alikes."""
+    link_ids: frozenset[str]
+    """Of instrument items, without leading slash."""
+    item_codes: frozenset[str]
+    """LOINC codes of instrument items."""
+
+    @classmethod
+    def of(cls, mappings: Mappings) -> Self:
+        """Return the relevance that the mappings amount to."""
+        meanings = {**mappings.instrument_by_questionnaire, **{canonical: canonical for canonical in mappings.forms}}
+        ours = dict.fromkeys(meanings, True) | dict.fromkeys(mappings.other_questionnaires, False)
+        by_segment: dict[str, set[tuple[str, bool]]] = {}
+        for canonical, known in ours.items():
+            meaning = meanings.get(canonical, canonical), known
+            by_segment.setdefault(canonical.rsplit("/", 1)[-1], set()).add(meaning)
+        segments = {segment: found.pop()[1] for segment, found in by_segment.items() if len(found) == 1}
+        instruments = mappings.instruments.values()
+        return cls(
+            encounter_codes=frozenset(code for code, uses in mappings.codes_by_use.items() if uses & CANDIDATE_USES),
+            questionnaires=segments | ours,
+            link_ids=frozenset(link_id for instrument in instruments for link_id in instrument.link_ids),
+            item_codes=frozenset(code for instrument in instruments for code in instrument.item_codes),
+        )
+
+    def decide(self, resource: Mapping[str, Any], most_items: int, path: str) -> bool:
+        """Return whether an Encounter or a QuestionnaireResponse is ours.
+
+        Raises Unreadable (too-many-items) for a response with more than `most_items` items.
+        """
+        if resource.get("resourceType") == "Encounter":
+            return any(
+                code in self.encounter_codes
+                for name in ("type", "serviceType")
+                if name in resource
+                for code in raw_codes(resource[name])
+            )
+        known = self._questionnaire(resource.get("questionnaire"))
+        if known is False:
+            return False
+        named = self._names_an_item(resource, most_items, path)
+        return bool(known) or named
+
+    def _questionnaire(self, questionnaire: object) -> bool | None:
+        """Return whether a canonical is ours; None if it says nothing."""
+        if isinstance(questionnaire, dict):
+            questionnaire = questionnaire.get("reference")
+        if not isinstance(questionnaire, str):
+            return None
+        canonical = questionnaire.split("|", 1)[0].strip()
+        return self.questionnaires.get(canonical.removeprefix("Questionnaire/"))
+
+    def _names_an_item(self, response: Mapping[str, Any], most_items: int, path: str) -> bool:
+        found = False
+        count = 0
+        waiting: list[Any] = [response]
+        while waiting:
+            parent = waiting.pop()
+            items = parent.get("item") if isinstance(parent, dict) else None
+            if not isinstance(items, list):
+                continue
+            count += len(items)
+            if count > most_items:
+                raise Unreadable(Reason.TOO_MANY_ITEMS, f"{path}.item")
+            for item in items:
+                if not isinstance(item, dict):
+                    continue
+                found = found or self._is_instrument_item(item)
+                if "item" in item:
+                    waiting.append(item)
+                answers = item.get("answer")
+                if isinstance(answers, list):
+                    waiting.extend(answer for answer in answers if isinstance(answer, dict) and "item" in answer)
+        return found
+
+    def _is_instrument_item(self, item: Mapping[str, Any]) -> bool:
+        link_id = item.get("linkId")
+        if isinstance(link_id, str) and link_id.strip().removeprefix("/") in self.link_ids:
+            return True
+        return "code" in item and any(
+            code in self.item_codes and system in _LOINC_OR_NONE for system, code in raw_codes(item["code"])
+        )
