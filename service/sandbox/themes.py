@@ -1,8 +1,20 @@
-"""What is worked on in a synthetic course: the codes that its forms carry, by focus area."""
+"""What is worked on in a synthetic course: the answers of its forms, by focus area."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from service.sandbox.stories import Story
+
+FormAnswers = dict[str, Any]
+"""By linkId: a tick, a number, or codes written `code system/code`, several in a list."""
+
+_LAST_SESSIONS = 3
+"""How many sessions the ending phase has."""
 
 INITIAL_TASKS = ("psychiatric-history", "sick-role", "medication-need", "time-limit")
 MIDDLE_TASKS = ("review-since-last", "link-symptoms-events")
@@ -71,3 +83,59 @@ ALCOHOL = Theme(
     gains=("less-alcohol",),
 )
 """What a patient who drinks works on beside the focus area."""
+
+
+def assessed(story: Story) -> FormAnswers:
+    """Return what the assessment documents at the outset."""
+    inventory = {} if story.formulated_at is None else {"interpersonal-inventory": True}
+    return {"diagnosis-documented": True} | inventory
+
+
+def formulated(story: Story) -> FormAnswers:
+    """Return what the assessment documents once formulation and focus are agreed."""
+    goals = THEMES[story.focus].goals + (ALCOHOL.goals if story.audit else ())
+    answers: FormAnswers = {"primary-focus-area": f"focus-area/{story.focus}"}
+    if story.focus == "role-dispute":
+        answers["secondary-focus-area"] = ["focus-area/communication-patterns"]
+    if story.stage is not None:
+        answers["dispute-stage"] = f"dispute-stage/{story.stage}"
+    return answers | {
+        "formulation": True,
+        "agreement": True,
+        "planned-sessions": story.planned,
+        "goal": [f"patient-goal/{goal}" for goal in goals],
+    }
+
+
+def worked(story: Story, rng: Random, number: int) -> FormAnswers:
+    """Return what the form of the session of this number, from 1, tells."""
+    if story.formulated_at is None or number <= story.formulated_at:
+        task = INITIAL_TASKS[(number - 1) % len(INITIAL_TASKS)]
+        return {"phase-task": [f"phase-task/{task}"], "technique": ["technique/expression-of-affect"]}
+    theme = THEMES[story.focus]
+    coping, steps = theme.coping, theme.next_steps
+    if story.audit:
+        coping, steps = coping + ALCOHOL.coping, steps + ALCOHOL.next_steps
+    if number > story.planned - _LAST_SESSIONS:
+        tasks: tuple[str, ...] = (rng.choice(ENDING_TASKS),)
+    else:
+        tasks = (rng.choice(MIDDLE_TASKS), rng.choice(theme.tasks))
+    answers: FormAnswers = {
+        "worked-on": [f"focus-area/{story.focus}"],
+        "phase-task": [f"phase-task/{task}" for task in tasks],
+        "pattern": [f"pattern/{rng.choice(theme.patterns)}"],
+        "technique": [f"technique/{code}" for code in rng.sample(theme.techniques, 2)],
+        "coping-strategy": [f"coping-strategy/{rng.choice(coping)}"],
+    }
+    if story.stage is not None:
+        answers["dispute-stage"] = f"dispute-stage/{story.stage}"
+    return answers | {"next-step": [f"next-step/{rng.choice(steps)}"]}
+
+
+def concluded(story: Story) -> FormAnswers:
+    """Return what the ending form tells."""
+    return {
+        "gain": [f"gain/{gain}" for gain in THEMES[story.focus].gains],
+        "relapse-prevention-plan": True,
+        "decision": f"decision/{story.decision}",
+    }
