@@ -1,0 +1,190 @@
+"""What people ask of the store, and decide about what is parked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, func, select, tuple_, update
+
+from service.domain.facts import Fact, PatientKey
+from service.store import delivery_rows
+from service.store.instants import micros
+from service.store.rows import (
+    COURSE,
+    DELIVERY,
+    HISTORY,
+    PARKED,
+    RECORD,
+    delivery_state,
+    history_entry,
+    kept_record,
+    parked_item,
+    stored_course,
+)
+from service.store.tables import course, delivery, fact, history, parked, parked_record, patient
+from service.store.transaction import Transaction
+from service.store.values import Counts, ParkedKind, ParkedState, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from service.store.connections import Connections
+    from service.store.values import DeliveryState, HistoryEntry, ParkedItem, StoredCourse
+
+_WILDCARDS = str.maketrans({"\\": r"\\", "%": r"\%", "_": r"\_"})
+
+
+class Operators:
+    """Questions and decisions of people; each method is a transaction of its own. Found at `Store.operators`."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    async def courses_of_patient(self, patient_id: str, source: str | None = None) -> list[StoredCourse]:
+        """Return the courses of the patients with this id, of one source or of all; those that are gone too."""
+        statement = (
+            select(*COURSE).where(course.c.patient_id == patient_id).order_by(course.c.source, course.c.course_id)
+        )
+        if source is not None:
+            statement = statement.where(course.c.source == source)
+        async with self._connections.reading() as connection:
+            return [stored_course(row) for row in await connection.execute(statement)]
+
+    async def courses(self, prefix: str, limit: int = 10) -> list[StoredCourse]:
+        """Return the courses whose id begins so: one, if the prefix is long enough."""
+        statement = (
+            select(*COURSE)
+            .where(course.c.course_id.like(f"{prefix.translate(_WILDCARDS)}%", escape="\\"))
+            .order_by(course.c.course_id)
+            .limit(limit)
+        )
+        async with self._connections.reading() as connection:
+            return [stored_course(row) for row in await connection.execute(statement)]
+
+    async def history(self, course_id: str) -> list[HistoryEntry]:
+        """Return every revision that the course has had, first to last."""
+        statement = select(*HISTORY).where(history.c.course_id == course_id).order_by(history.c.counter)
+        async with self._connections.reading() as connection:
+            return [history_entry(row) for row in await connection.execute(statement)]
+
+    async def deliveries(self, course_id: str) -> list[DeliveryState]:
+        """Return how the course stands at each destination."""
+        statement = select(*DELIVERY).where(delivery.c.course_id == course_id).order_by(delivery.c.destination)
+        async with self._connections.reading() as connection:
+            return [delivery_state(row) for row in await connection.execute(statement)]
+
+    async def facts_of(self, patients: Sequence[PatientKey]) -> dict[PatientKey, list[Fact]]:
+        """Return the live facts of each of these patients."""
+        async with self._connections.reading() as connection:
+            return await Transaction(connection).facts_of(patients)
+
+    async def facts_and_courses(
+        self, patients: Sequence[PatientKey]
+    ) -> dict[PatientKey, tuple[list[Fact], list[StoredCourse]]]:
+        """Return facts and courses as they stood at one instant, so that one can be held against the other."""
+        async with self._connections.reading(snapshot=True) as connection:
+            transaction = Transaction(connection)
+            facts = await transaction.facts_of(patients)
+            courses = await transaction.courses_of(patients)
+        return {key: (facts[key], courses[key]) for key in facts}
+
+    async def patients(self, after: PatientKey | None, limit: int) -> list[PatientKey]:
+        """Return the next patients in key order, from the first if `after` is None."""
+        statement = select(patient.c.source, patient.c.patient_id).order_by(patient.c.source, patient.c.patient_id)
+        if after is not None:
+            statement = statement.where(tuple_(patient.c.source, patient.c.patient_id) > tuple_(*after))
+        async with self._connections.reading() as connection:
+            return [PatientKey(*row) for row in await connection.execute(statement.limit(limit))]
+
+    async def parked(
+        self, state: ParkedState | None = ParkedState.OPEN, after: int = 0, limit: int = 100
+    ) -> list[ParkedItem]:
+        """Return what is parked, oldest first, from the id after `after`; `state` None: in any state."""
+        statement = select(*PARKED).outerjoin_from(parked, parked_record).where(parked.c.id > after)
+        if state is not None:
+            statement = statement.where(parked.c.state == state)
+        async with self._connections.reading() as connection:
+            result = await connection.execute(statement.order_by(parked.c.id).limit(limit))
+            return [parked_item(row) for row in result]
+
+    async def parked_content(self, id_: int) -> Retry | None:
+        """Return something parked with its record; None if there is no such item."""
+        found = await self._content([id_])
+        return found[0] if found else None
+
+    async def retry(self, ids: Sequence[int], now: datetime) -> list[Retry]:
+        """Mark these as being tried again, and return them for the intake to read; a delivery is due at once.
+
+        Afterwards `Transaction.resolve` closes what went well; what is parked again is open again.
+        """
+        at = micros(now)
+        async with self._connections.writing() as connection:
+            await connection.execute(
+                update(parked)
+                .where(parked.c.id.in_(ids), parked.c.state != ParkedState.RESOLVED)
+                .values(state=ParkedState.RETRYING, changed_at=at)
+            )
+            statement = (
+                select(*PARKED, *RECORD)
+                .outerjoin_from(parked, parked_record)
+                .where(parked.c.id.in_(ids), parked.c.state == ParkedState.RETRYING)
+                .order_by(parked.c.id)
+            )
+            found = [Retry(parked_item(row), kept_record(row)) for row in await connection.execute(statement)]
+            stopped = [
+                (str(each.item.course_id), str(each.item.destination))
+                for each in found
+                if each.item.kind == ParkedKind.DELIVERY
+            ]
+            rows = await delivery_rows.read(connection, stopped)
+            behind = [row for row in rows.values() if row.behind_since is not None]
+            await delivery_rows.save(connection, [delivery_rows.due_again(row, at) for row in behind])
+        return found
+
+    async def discard(self, ids: Sequence[int], why: str, now: datetime) -> int:
+        """Close these for good, with the reason that a person gave; return how many were open. All is kept."""
+        statement = (
+            update(parked)
+            .where(parked.c.id.in_(ids), parked.c.state.in_((ParkedState.OPEN, ParkedState.RETRYING)))
+            .values(state=ParkedState.DISCARDED, changed_at=micros(now), note=why)
+            .returning(parked.c.id)
+        )
+        async with self._connections.writing() as connection:
+            return len((await connection.execute(statement)).all())
+
+    async def counts(self) -> Counts:
+        """Return how much of everything there is."""
+        courses = select(course.c.phase, func.count()).where(~course.c.gone).group_by(course.c.phase)
+        waiting = (
+            select(parked.c.kind, parked.c.reason, func.count())
+            .where(parked.c.state == ParkedState.OPEN)
+            .group_by(parked.c.kind, parked.c.reason)
+        )
+        behind = (
+            select(delivery.c.destination, func.count())
+            .where(delivery.c.behind_since.is_not(None))
+            .group_by(delivery.c.destination)
+        )
+        async with self._connections.reading() as connection:
+            return Counts(
+                courses=dict((await connection.execute(courses)).tuples().all()),
+                parked={(kind, reason): count for kind, reason, count in await connection.execute(waiting)},
+                undelivered=dict((await connection.execute(behind)).tuples().all()),
+            )
+
+    async def prune_markers(self, older_than: datetime) -> int:
+        """Delete the markers of resources that were deleted, or ceased to be ours, before then; return how many.
+
+        Afterwards an older version of such a resource, should one still come, counts as new.
+        """
+        statement = (
+            delete(fact).where(fact.c.body.is_(None), fact.c.last_updated < micros(older_than)).returning(fact.c.digest)
+        )
+        async with self._connections.writing() as connection:
+            return len((await connection.execute(statement)).all())
+
+    async def _content(self, ids: Sequence[int]) -> list[Retry]:
+        statement = select(*PARKED, *RECORD).outerjoin_from(parked, parked_record).where(parked.c.id.in_(ids))
+        async with self._connections.reading() as connection:
+            return [Retry(parked_item(row), kept_record(row)) for row in await connection.execute(statement)]

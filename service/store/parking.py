@@ -1,0 +1,130 @@
+"""What is parked: kept whole until a person retries or discards it, and never twice."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, or_, select, tuple_, update
+
+from service.store.dialects import Incoming, insert
+from service.store.instants import micros
+from service.store.rows import headers_text
+from service.store.tables import parked, parked_record
+from service.store.values import WHOLE, ParkedKind, ParkedState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from service.store.values import Claimed, Parked
+
+_PLACE = (parked_record.c.topic, parked_record.c.partition, parked_record.c.record_offset)
+_UNSETTLED = (ParkedState.OPEN, ParkedState.RETRYING)
+
+
+async def park(connection: AsyncConnection, items: Sequence[Parked], now: datetime) -> None:
+    """Keep these items, each record once; see `Transaction.park`."""
+    if not items:
+        return
+    statements = _statements(connection.dialect.name)
+    records = {(each.record.topic, each.record.partition, each.record.offset): each.record for each in items}
+    await connection.execute(
+        statements.keep,
+        [
+            {
+                "topic": topic,
+                "partition": partition,
+                "record_offset": offset,
+                "sent_at": micros(record.timestamp),
+                "key": record.key,
+                "headers": headers_text(record.headers),
+                "value": record.value,
+            }
+            for (topic, partition, offset), record in sorted(records.items())
+        ],
+    )
+    result = await connection.execute(statements.find, statements.places.bind(sorted(records)))
+    ids = {(topic, partition, offset): id_ for id_, topic, partition, offset in result}
+    rows = {(ids[each.record.topic, each.record.partition, each.record.offset], each.entry): each for each in items}
+    await connection.execute(
+        statements.park,
+        [
+            {
+                "kind": ParkedKind.RECORD if each.entry == WHOLE else ParkedKind.CHANGE,
+                "source": each.source,
+                "reason": each.reason,
+                "path": each.path,
+                "record_id": id_,
+                "entry": entry,
+                "state": ParkedState.OPEN,
+                "parked_at": micros(now),
+                "changed_at": micros(now),
+            }
+            for (id_, entry), each in sorted(rows.items())
+        ],
+    )
+
+
+async def park_delivery(connection: AsyncConnection, claimed: Claimed, reason: str, now: int) -> None:
+    """Put a delivery before a person: one item for each course and destination, opened again if it was closed."""
+    values = {
+        "kind": ParkedKind.DELIVERY,
+        "source": claimed.patient.source,
+        "reason": reason,
+        "entry": WHOLE,
+        "course_id": claimed.course_id,
+        "destination": claimed.destination,
+        "state": ParkedState.OPEN,
+        "parked_at": now,
+        "changed_at": now,
+    }
+    inserting = insert(connection.dialect.name, parked).values(values)
+    again = {name: inserting.excluded[name] for name in ("reason", "state", "parked_at", "changed_at")}
+    statement = inserting.on_conflict_do_update(
+        index_elements=[parked.c.course_id, parked.c.destination], set_={**again, "note": None}
+    )
+    await connection.execute(statement)
+
+
+async def resolve(connection: AsyncConnection, items: Sequence[int], now: datetime) -> None:
+    """Close these items; see `Transaction.resolve`."""
+    statement = (
+        update(parked)
+        .where(parked.c.id.in_(items), parked.c.state.in_(_UNSETTLED))
+        .values(state=ParkedState.RESOLVED, changed_at=micros(now))
+    )
+    await connection.execute(statement)
+
+
+async def resolve_deliveries(connection: AsyncConnection, keys: Sequence[tuple[str, str]], now: int) -> None:
+    """Close what is parked of these deliveries (course id, destination): they went well."""
+    if keys:
+        statement = (
+            update(parked)
+            .where(tuple_(parked.c.course_id, parked.c.destination).in_(keys), parked.c.state.in_(_UNSETTLED))
+            .values(state=ParkedState.RESOLVED, changed_at=now)
+        )
+        await connection.execute(statement)
+
+
+class _Statements:
+    def __init__(self, dialect: str) -> None:
+        self.keep = insert(dialect, parked_record).on_conflict_do_nothing(index_elements=list(_PLACE))
+        self.places = Incoming(dialect, *_PLACE)
+        places = self.places.rows
+        self.find = select(parked_record.c.id, *_PLACE).select_from(
+            places.join(parked_record, and_(*(each == places.c[each.name] for each in _PLACE)))
+        )
+        parking = insert(dialect, parked)
+        again = ("reason", "path", "state", "parked_at", "changed_at")
+        self.park = parking.on_conflict_do_update(
+            index_elements=[parked.c.record_id, parked.c.entry],
+            set_={name: parking.excluded[name] for name in again},
+            where=or_(parked.c.state == ParkedState.RETRYING, parked.c.state == ParkedState.RESOLVED),
+        )
+
+
+_statements = cache(_Statements)

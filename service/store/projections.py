@@ -1,0 +1,237 @@
+"""Writing what a projection found: courses, their history, and what each destination shall have."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import case, false, func, literal, or_, select, true, update
+
+from service.store import delivery_rows
+from service.store.dialects import Incoming, insert
+from service.store.instants import micros
+from service.store.tables import course, delivery, history, patient
+from service.store.values import GoneCourse, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import FromClause, Update
+    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.sql.dml import ReturningInsert
+
+    from service.store.delivery_rows import DeliveryRow
+    from service.store.values import CourseUpdate, Destination, PatientUpdate
+
+_PROJECTED = (
+    course.c.course_id,
+    course.c.source,
+    course.c.patient_id,
+    course.c.anchor,
+    course.c.phase,
+    course.c.revision,
+    course.c.state,
+)
+_GONE = (course.c.course_id, course.c.revision, course.c.superseded_by)
+_WANTED = (
+    delivery.c.course_id,
+    delivery.c.destination,
+    delivery.c.wanted,
+    delivery.c.wanted_counter,
+    delivery.c.wanted_at,
+)
+
+
+async def write(
+    connection: AsyncConnection, updates: Sequence[PatientUpdate], destinations: Sequence[Destination], now: datetime
+) -> Written:
+    """Store these projections; see `Transaction.write`."""
+    if not updates:
+        return Written((), ())
+    statements = _statements(connection.dialect.name)
+    changed = await _store_courses(connection, statements, updates)
+    gone = await _store_gone(connection, statements, updates)
+    await _append_history(connection, statements, updates, changed | gone, now)
+    courses = {each.course_id: each for one in updates for each in one.courses if each.course_id in changed}
+    if courses and destinations:
+        wanted = [
+            (id_, destination.name, courses[id_].revision, changed[id_], micros(now))
+            for id_, destination in product(sorted(courses), sorted(destinations, key=lambda each: each.name))
+        ]
+        await connection.execute(statements.want, statements.wanted.bind(wanted))
+    retired = [each for one in updates for each in one.gone if each.course_id in gone]
+    if retired and destinations:
+        await _retire(connection, retired, gone, destinations, micros(now))
+    projected = [(*one.patient, micros(one.next_due), micros(one.as_of)) for one in updates]
+    await connection.execute(statements.update_patients, statements.patients.bind(sorted(projected)))
+    return Written(tuple(sorted(changed)), tuple(sorted(gone)))
+
+
+async def _store_courses(
+    connection: AsyncConnection, statements: _Statements, updates: Sequence[PatientUpdate]
+) -> dict[str, int]:
+    """Return the counters of those courses that have a revision other than the stored one."""
+    rows = [
+        (each.course_id, *one.patient, each.anchor, each.phase, each.revision, each.state.decode())
+        for one in updates
+        for each in one.courses
+    ]
+    if not rows:
+        return {}
+    result = await connection.execute(statements.store_courses, statements.projected.bind(sorted(rows)))
+    return dict(result.tuples().all())
+
+
+async def _store_gone(
+    connection: AsyncConnection, statements: _Statements, updates: Sequence[PatientUpdate]
+) -> dict[str, int]:
+    """Return the counters of those courses that were not gone before."""
+    rows = [(each.course_id, each.revision, each.superseded_by) for one in updates for each in one.gone]
+    if not rows:
+        return {}
+    result = await connection.execute(statements.store_gone, statements.gone.bind(sorted(rows)))
+    return dict(result.tuples().all())
+
+
+async def _append_history(
+    connection: AsyncConnection,
+    statements: _Statements,
+    updates: Sequence[PatientUpdate],
+    counters: Mapping[str, int],
+    now: datetime,
+) -> None:
+    rows = []
+    for one in updates:
+        changed: list[tuple[CourseUpdate | GoneCourse, bool, tuple[tuple[str, ...], tuple[str, ...]]]] = [
+            *((each, False, (each.opened, each.closed)) for each in one.courses),
+            *((each, True, ((), ())) for each in one.gone),
+        ]
+        rows += [
+            (
+                each.course_id,
+                counters[each.course_id],
+                each.revision,
+                gone,
+                micros(one.as_of),
+                micros(now),
+                orjson.dumps(each.cause).decode(),
+                orjson.dumps(findings).decode(),
+            )
+            for each, gone, findings in changed
+            if each.course_id in counters
+        ]
+    if rows:
+        await connection.execute(statements.append_history, statements.history.bind(rows))
+
+
+async def _retire(
+    connection: AsyncConnection,
+    gone: Sequence[GoneCourse],
+    counters: Mapping[str, int],
+    destinations: Sequence[Destination],
+    now: int,
+) -> None:
+    """Want the retraction of courses that are gone; where one took the place, hand its resources over."""
+    ids = {each.course_id for each in gone} | {each.superseded_by for each in gone if each.superseded_by}
+    names = [destination.name for destination in destinations]
+    rows = await delivery_rows.read(connection, product(ids, names))
+    changed: dict[tuple[str, str], DeliveryRow] = {}
+    for each, destination in product(sorted(gone, key=lambda one: one.course_id), destinations):
+        old = rows.get((each.course_id, destination.name))
+        if old is None:
+            continue
+        counter = counters[each.course_id]
+        place = (each.superseded_by or "", destination.name)
+        new = changed.get(place) or rows.get(place)
+        if destination.takes_over and new is not None and delivery_rows.can_hand_over(old, new):
+            old, new = delivery_rows.handed_over(old, new, each.revision, counter, now)
+            changed[new.key] = new
+        else:
+            old = delivery_rows.retracted(old, each.revision, counter, now)
+        changed[old.key] = old
+    await delivery_rows.save(connection, changed.values())
+
+
+class _Statements:
+    """The statements of one dialect."""
+
+    def __init__(self, dialect: str) -> None:
+        self.projected = Incoming(dialect, *_PROJECTED)
+        names = [each.name for each in _PROJECTED]
+        storing = insert(dialect, course).from_select(
+            [*names, "counter", "gone"], select(self.projected.rows, literal(1), false()).where(true())
+        )
+        new = storing.excluded
+        self.store_courses = storing.on_conflict_do_update(
+            index_elements=[course.c.course_id],
+            set_={
+                **{name: new[name] for name in names},
+                "counter": course.c.counter + 1,
+                "gone": false(),
+                "superseded_by": None,
+            },
+            where=or_(course.c.revision != new.revision, course.c.gone),
+        ).returning(course.c.course_id, course.c.counter)
+
+        self.gone = Incoming(dialect, *_GONE)
+        rows = self.gone.rows
+        self.store_gone = (
+            update(course)
+            .where(course.c.course_id == rows.c.course_id, ~course.c.gone)
+            .values(
+                revision=rows.c.revision,
+                superseded_by=rows.c.superseded_by,
+                gone=true(),
+                counter=course.c.counter + 1,
+            )
+            .returning(course.c.course_id, course.c.counter)
+        )
+
+        self.history = Incoming(dialect, *history.c)
+        self.append_history = insert(dialect, history).from_select(
+            [each.name for each in history.c], select(self.history.rows)
+        )
+
+        self.wanted = Incoming(dialect, *_WANTED)
+        self.want = want(dialect, self.wanted.rows)
+
+        self.patients = Incoming(dialect, *patient.c)
+        rows = self.patients.rows
+        self.update_patients: Update = (
+            update(patient)
+            .where(patient.c.source == rows.c.source, patient.c.patient_id == rows.c.patient_id)
+            .values(next_due=rows.c.next_due, projected_as_of=rows.c.projected_as_of)
+        )
+
+
+_statements = cache(_Statements)
+
+
+def want(dialect: str, rows: FromClause) -> ReturningInsert[Any]:
+    """Return the statement that makes revisions wanted, from rows of the first columns of `delivery`.
+
+    Each is due at once, or when a running backoff is over. A delivery that a person was to look at is
+    tried again: a newer plan may be one that the destination takes.
+    """
+    wanting = insert(dialect, delivery).from_select(
+        [*(each.name for each in _WANTED), "behind_since", "next_attempt", "attempts"],
+        select(rows, rows.c.wanted_at, rows.c.wanted_at, literal(0)).where(true()),
+    )
+    new = wanting.excluded
+    idle = delivery.c.next_attempt.is_(None)
+    return wanting.on_conflict_do_update(
+        index_elements=[delivery.c.course_id, delivery.c.destination],
+        set_={
+            "wanted": new.wanted,
+            "wanted_counter": new.wanted_counter,
+            "wanted_at": new.wanted_at,
+            "behind_since": func.coalesce(delivery.c.behind_since, new.behind_since),
+            "next_attempt": func.coalesce(delivery.c.next_attempt, new.next_attempt),
+            "attempts": case((idle, 0), else_=delivery.c.attempts),
+            "outcome": case((idle, None), else_=delivery.c.outcome),
+            "handed_to": None,
+        },
+    ).returning(delivery.c.course_id)

@@ -1,0 +1,154 @@
+"""The tables. Instants are microseconds since the epoch, UTC; ids sort as Python sorts them, on both databases."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects import postgresql
+
+metadata = MetaData()
+
+# Order keys are compared in the database: its language must not decide which digest is the greater.
+_Id = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+_Instant = BigInteger
+_Number = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself in an INTEGER key only
+
+fact = Table(
+    "fact",
+    metadata,
+    Column("source", _Id, primary_key=True),
+    Column("resource_type", _Id, primary_key=True),
+    Column("resource_id", _Id, primary_key=True),
+    Column("patient_id", _Id),
+    Column("last_updated", _Instant, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("deleted", Boolean, nullable=False),
+    Column("digest", _Id, nullable=False),
+    Column("body", Text),  # the reading, as codec.py writes it; null in a marker
+    Column("labels", Text),  # security labels; null for none
+    Column("moved_from", _Id),  # the patient that the row had before its last change
+)
+Index("fact_of_patient", fact.c.source, fact.c.patient_id)
+Index(
+    "fact_marker",
+    fact.c.last_updated,
+    sqlite_where=fact.c.body.is_(None),
+    postgresql_where=fact.c.body.is_(None),
+)
+
+patient = Table(
+    "patient",
+    metadata,
+    Column("source", _Id, primary_key=True),
+    Column("patient_id", _Id, primary_key=True),
+    Column("next_due", _Instant),  # when its courses would next change with no new fact; null for never
+    Column("projected_as_of", _Instant),
+)
+Index("patient_due", patient.c.next_due)
+
+course = Table(
+    "course",
+    metadata,
+    Column("course_id", _Id, primary_key=True),
+    Column("source", _Id, nullable=False),
+    Column("patient_id", _Id, nullable=False),
+    Column("anchor", _Id, nullable=False),
+    Column("phase", _Id, nullable=False),
+    Column("revision", _Id, nullable=False),
+    Column("counter", BigInteger, nullable=False),  # how many revisions the course has had
+    Column("state", Text, nullable=False),  # JSON of the course; the last one, if it is gone
+    Column("gone", Boolean, nullable=False),
+    Column("superseded_by", _Id),  # the course that took its place, if it is gone and one did
+    ForeignKeyConstraint(["source", "patient_id"], ["patient.source", "patient.patient_id"]),
+)
+Index("course_of_patient", course.c.source, course.c.patient_id)
+
+history = Table(
+    "history",
+    metadata,
+    Column("course_id", _Id, ForeignKey("course.course_id"), primary_key=True),
+    Column("counter", BigInteger, primary_key=True),
+    Column("revision", _Id, nullable=False),
+    Column("gone", Boolean, nullable=False),
+    Column("as_of", _Instant, nullable=False),
+    Column("recorded_at", _Instant, nullable=False),
+    Column("cause", Text, nullable=False),  # JSON list: references of the facts that caused it
+    Column("findings", Text, nullable=False),  # JSON: ids of the findings that it opened, and closed
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("course_id", _Id, ForeignKey("course.course_id"), primary_key=True),
+    Column("destination", _Id, primary_key=True),
+    Column("wanted", _Id, nullable=False),
+    Column("wanted_counter", BigInteger, nullable=False),
+    Column("wanted_at", _Instant, nullable=False),
+    Column("seen", _Id),  # the revision that the destination last acknowledged
+    Column("seen_counter", BigInteger),
+    Column("seen_at", _Instant),
+    Column("behind_since", _Instant),  # since when it lacks what is wanted; null while it does not
+    Column("attempts", Integer, nullable=False),  # since the last success
+    Column("next_attempt", _Instant),  # null if there is nothing to do, or a person must act
+    Column("leased_until", _Instant),  # until when one worker has it to itself
+    Column("route", Text),
+    Column("remote", Text),  # JSON: role to id, version and hash of the resource at the destination
+    Column("outcome", Text),  # reason code of the last attempt, if it failed
+    Column("handed_to", _Id),  # the course that its remote resources went to
+)
+Index("delivery_due", delivery.c.destination, delivery.c.next_attempt)
+Index(
+    "delivery_behind",
+    delivery.c.destination,
+    delivery.c.behind_since,
+    sqlite_where=delivery.c.behind_since.is_not(None),
+    postgresql_where=delivery.c.behind_since.is_not(None),
+)
+
+parked_record = Table(
+    "parked_record",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=True),
+    Column("topic", _Id, nullable=False),
+    Column("partition", Integer, nullable=False),
+    Column("record_offset", BigInteger, nullable=False),
+    Column("sent_at", _Instant, nullable=False),  # the timestamp
+    Column("key", LargeBinary),
+    Column("headers", Text, nullable=False),  # JSON: pairs of name and base64 value
+    Column("value", LargeBinary),
+    UniqueConstraint("topic", "partition", "record_offset"),
+)
+
+parked = Table(
+    "parked",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=True),
+    Column("kind", _Id, nullable=False),
+    Column("source", _Id, nullable=False),
+    Column("reason", _Id, nullable=False),
+    Column("path", Text),  # where in the resource; never a value
+    Column("record_id", _Number, ForeignKey("parked_record.id")),
+    Column("entry", Integer, nullable=False),  # index of the entry of a Bundle; -1 for the whole record
+    Column("course_id", _Id, ForeignKey("course.course_id")),
+    Column("destination", _Id),
+    Column("state", _Id, nullable=False),
+    Column("parked_at", _Instant, nullable=False),
+    Column("changed_at", _Instant, nullable=False),  # when the state last changed
+    Column("note", Text),  # why a person discarded it
+    # Null is equal to nothing: each of the two binds only the kind of row that it is for.
+    UniqueConstraint("record_id", "entry"),
+    UniqueConstraint("course_id", "destination"),
+)
+Index("parked_in_state", parked.c.state, parked.c.id)

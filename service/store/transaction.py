@@ -1,0 +1,209 @@
+"""The intake's unit of work: one batch, one transaction."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, select, true, tuple_
+
+from service.domain.facts import Fact, FactKey, OrderKey, PatientKey
+from service.domain.facts import merge as newer
+from service.store import codec, parking, projections
+from service.store.dialects import Incoming, insert
+from service.store.rows import COURSE, stored_course
+from service.store.tables import course, fact, patient
+from service.store.values import Merged
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, FromClause, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from service.store.values import Destination, Parked, PatientUpdate, StoredCourse, Written
+
+_KEY = (fact.c.source, fact.c.resource_type, fact.c.resource_id)
+_ORDER = (fact.c.last_updated, fact.c.version, fact.c.deleted, fact.c.digest)
+_CONTENT = (fact.c.patient_id, *_ORDER, fact.c.body, fact.c.labels)
+
+
+class Transaction:
+    """Work that is stored altogether or not at all. Made by `Store.transaction`."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self._statements = _statements(connection.dialect.name)
+
+    async def known(self, keys: Iterable[FactKey]) -> dict[FactKey, PatientKey | None]:
+        """Return those of these resources that the store has a fact of, with the patient whose fact it is."""
+        rows = [tuple(key) for key in sorted(set(keys))]
+        if not rows:
+            return {}
+        statements = self._statements
+        result = await self._connection.execute(statements.known, statements.keys.bind(rows))
+        return {
+            FactKey(source, kind, id_): None if patient_id is None else PatientKey(source, patient_id)
+            for source, kind, id_, patient_id in result
+        }
+
+    async def known_patients(self, patients: Iterable[PatientKey]) -> set[PatientKey]:
+        """Return those of these patients that the store has ever locked."""
+        return await self._select_patients(self._statements.known_patients, set(patients))
+
+    async def lock(self, patients: Iterable[PatientKey]) -> None:
+        """Keep these patients to this transaction until it ends; waits for whoever has them.
+
+        Lock all at once where possible: two transactions that lock in several steps may meet
+        head-on, and one of them fails with a transient error.
+        """
+        wanted = set(patients)
+        found = await self._select_patients(self._statements.lock, wanted)
+        missing = wanted - found
+        if missing:
+            statements = self._statements
+            rows = [tuple(key) for key in sorted(missing)]
+            await self._connection.execute(statements.create_patients, statements.patients.bind(rows))
+            await self._select_patients(self._statements.lock, missing)
+
+    async def merge(self, facts: Iterable[Fact]) -> list[Merged]:
+        """Keep the newer reading of each resource; what is returned was new or replaced an older one.
+
+        In any order, and any number of times. A patient that lost a fact stands in `moved_from`:
+        lock it as well, if that is not done, and project it.
+        """
+        newest: dict[FactKey, Fact] = {}
+        for each in facts:
+            newest[each.key] = newer(newest.get(each.key), each)
+        if not newest:
+            return []
+        rows = [
+            (
+                *key,
+                each.patient_id,
+                *each.order,
+                None if each.reading is None else codec.encode(each.reading),
+                codec.encode_labels(each.labels),
+            )
+            for key, each in sorted(newest.items())
+        ]
+        statements = self._statements
+        result = await self._connection.execute(statements.merge, statements.facts.bind(rows))
+        return [
+            Merged(
+                FactKey(source, kind, id_),
+                None if patient_id is None else PatientKey(source, patient_id),
+                None if moved_from in {None, patient_id} else PatientKey(source, moved_from),
+            )
+            for source, kind, id_, patient_id, moved_from in result
+        ]
+
+    async def facts_of(self, patients: Iterable[PatientKey]) -> dict[PatientKey, list[Fact]]:
+        """Return the live facts of each of these patients, in no particular order; markers left out."""
+        found: dict[PatientKey, list[Fact]] = {key: [] for key in patients}
+        if not found:
+            return found
+        statements = self._statements
+        rows = [tuple(key) for key in sorted(found)]
+        result = await self._connection.execute(statements.facts_of, statements.patients.bind(rows))
+        decode, decode_labels = codec.decode, codec.decode_labels
+        for source, kind, id_, patient_id, last_updated, version, deleted, digest, body, labels in result:
+            found[PatientKey(source, patient_id)].append(
+                Fact(
+                    FactKey(source, kind, id_),
+                    OrderKey(last_updated, version, deleted, digest),
+                    patient_id,
+                    decode(body),
+                    decode_labels(labels),
+                )
+            )
+        return found
+
+    async def courses_of(self, patients: Iterable[PatientKey]) -> dict[PatientKey, list[StoredCourse]]:
+        """Return the courses of each of these patients by id; those that are gone too."""
+        found: dict[PatientKey, list[StoredCourse]] = {key: [] for key in patients}
+        if not found:
+            return found
+        statements = self._statements
+        rows = [tuple(key) for key in sorted(found)]
+        result = await self._connection.execute(statements.courses_of, statements.patients.bind(rows))
+        for each in map(stored_course, result):
+            found[each.patient].append(each)
+        return found
+
+    async def write(
+        self, updates: Sequence[PatientUpdate], destinations: Sequence[Destination], now: datetime
+    ) -> Written:
+        """Store what these patients' courses are, and want it at each destination; return what changed.
+
+        The patients are locked. A course whose revision is the stored one is left alone. One that was
+        gone and is projected again is revived with its next counter.
+        """
+        return await projections.write(self._connection, updates, destinations, now)
+
+    async def park(self, items: Sequence[Parked], now: datetime) -> None:
+        """Keep these for a person. What is parked already stays as it is, unless it is being retried."""
+        await parking.park(self._connection, items, now)
+
+    async def resolve(self, items: Sequence[int], now: datetime) -> None:
+        """Close what was parked under these ids: it was tried again, and went well."""
+        await parking.resolve(self._connection, items, now)
+
+    async def _select_patients(
+        self, statement: Select[tuple[str, str]], keys: Collection[PatientKey]
+    ) -> set[PatientKey]:
+        if not keys:
+            return set()
+        rows = [tuple(key) for key in sorted(keys)]
+        result = await self._connection.execute(statement, self._statements.patients.bind(rows))
+        return {PatientKey(source, patient_id) for source, patient_id in result.tuples()}
+
+
+class _Statements:
+    """The statements of one dialect."""
+
+    def __init__(self, dialect: str) -> None:
+        self.keys = Incoming(dialect, *_KEY)
+        self.patients = Incoming(dialect, patient.c.source, patient.c.patient_id)
+        self.facts = Incoming(dialect, *_KEY, *_CONTENT)
+        keys, patients, facts = self.keys.rows, self.patients.rows, self.facts.rows
+
+        self.known = select(*_KEY, fact.c.patient_id).select_from(
+            keys.join(fact, and_(*(each == keys.c[each.name] for each in _KEY)))
+        )
+        self.known_patients = select(patient.c.source, patient.c.patient_id).select_from(
+            patients.join(patient, _same_patient(patients, patient))
+        )
+        self.lock = self.known_patients.order_by(patient.c.source, patient.c.patient_id).with_for_update(of=patient)
+        self.create_patients = (
+            insert(dialect, patient)
+            .from_select(["source", "patient_id"], select(patients).where(true()))
+            .on_conflict_do_nothing()
+        )
+        merging = insert(dialect, fact).from_select(
+            [each.name for each in (*_KEY, *_CONTENT)], select(facts).where(true())
+        )
+        new = merging.excluded
+        self.merge = merging.on_conflict_do_update(
+            index_elements=list(_KEY),
+            set_={**{each.name: new[each.name] for each in _CONTENT}, "moved_from": fact.c.patient_id},
+            where=tuple_(*(new[each.name] for each in _ORDER)) > tuple_(*_ORDER),
+        ).returning(*_KEY, fact.c.patient_id, fact.c.moved_from)
+        self.facts_of = (
+            select(*_KEY, *_CONTENT)
+            .select_from(patients.join(fact, _same_patient(patients, fact)))
+            .where(fact.c.body.is_not(None))
+        )
+        self.courses_of = (
+            select(*COURSE)
+            .select_from(patients.join(course, _same_patient(patients, course)))
+            .order_by(course.c.course_id)
+        )
+
+
+_statements = cache(_Statements)
+
+
+def _same_patient(one: FromClause, other: FromClause) -> ColumnElement[bool]:
+    return and_(one.c.source == other.c.source, one.c.patient_id == other.c.patient_id)

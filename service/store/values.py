@@ -1,0 +1,291 @@
+"""What goes into the store and comes out of it, besides the domain's own values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from service.domain.facts import FactKey, PatientKey
+
+Ledger: TypeAlias = Mapping[str, Mapping[str, str | None]]
+"""Role of a plan's resource to what the destination knows it by: `id`, `version`, `hash`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """The tables' migration, and the one that this release needs."""
+
+    current: str | None
+    """None in an empty database."""
+    head: str
+
+    @property
+    def at_head(self) -> bool:
+        """Whether the tables are those that this release needs."""
+        return self.current == self.head
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A fact that was not known before, or that replaced an older reading of its resource."""
+
+    key: FactKey
+    patient: PatientKey | None
+    moved_from: PatientKey | None
+    """The patient that lost the fact: another one than `patient`; None if nobody did."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCourse:
+    """A course as it stands in the store."""
+
+    course_id: str
+    patient: PatientKey
+    anchor: str
+    phase: str
+    revision: str
+    counter: int
+    state: bytes
+    """JSON of the course; the last one, if it is gone."""
+    gone: bool
+    superseded_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CourseUpdate:
+    """A course as just projected. Nothing is written if the stored revision is the same."""
+
+    course_id: str
+    anchor: str
+    phase: str
+    revision: str
+    state: bytes
+    cause: tuple[str, ...] = ()
+    """References of the facts that caused the change; empty if time alone did."""
+    opened: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
+    """Ids of the findings that it raised, and of those that it no longer has."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoneCourse:
+    """A stored course that is no longer projected."""
+
+    course_id: str
+    revision: str
+    """Of its retraction: another one than any state of it has."""
+    superseded_by: str | None = None
+    """The course of the same patient that takes its place, and its resources where a destination keeps them."""
+    cause: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PatientUpdate:
+    """The whole result of projecting one patient."""
+
+    patient: PatientKey
+    next_due: datetime | None
+    as_of: datetime
+    courses: tuple[CourseUpdate, ...] = ()
+    gone: tuple[GoneCourse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where plans go, as far as the store must know."""
+
+    name: str
+    takes_over: bool = False
+    """Whether it keeps resources with ids of their own, so that one course can go on with another's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a write changed."""
+
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+    """Ids of courses."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One revision that a course has had."""
+
+    counter: int
+    revision: str
+    gone: bool
+    as_of: datetime
+    recorded_at: datetime
+    cause: tuple[str, ...]
+    opened: tuple[str, ...]
+    closed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that is this worker's until its lease ends."""
+
+    course_id: str
+    destination: str
+    patient: PatientKey
+    revision: str
+    counter: int
+    state: bytes
+    gone: bool
+    """Whether the plan is to be retracted."""
+    attempts: int
+    """Since the last success, this one included."""
+    seen: str | None
+    route: str | None
+    remote: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A destination has acknowledged a plan."""
+
+    course_id: str
+    destination: str
+    revision: str
+    counter: int
+    """`Claimed.counter`: what was sent, whatever is wanted by then."""
+    route: str | None = None
+    remote: Ledger | None = None
+    """None leaves what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Postponed:
+    """An attempt failed; there is to be another."""
+
+    course_id: str
+    destination: str
+    next_attempt: datetime
+    outcome: str
+    """Reason code."""
+    remote: Ledger | None = None
+    """What was already made at the destination; None leaves what is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryState:
+    """How one course stands at one destination."""
+
+    course_id: str
+    destination: str
+    wanted: str
+    wanted_counter: int
+    wanted_at: datetime
+    seen: str | None
+    seen_at: datetime | None
+    behind_since: datetime | None
+    """None if it is up to date."""
+    attempts: int
+    next_attempt: datetime | None
+    """None if nothing is to be done, or a person must act."""
+    route: str | None
+    remote: Ledger
+    outcome: str | None
+    handed_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """How far a destination is behind."""
+
+    count: int
+    oldest: datetime | None
+    """Since when the course that has waited longest differs from what is wanted."""
+
+
+class ParkedKind(StrEnum):
+    """What is parked."""
+
+    RECORD = "record"
+    CHANGE = "change"
+    DELIVERY = "delivery"
+
+
+class ParkedState(StrEnum):
+    """What is to become of something parked."""
+
+    OPEN = "open"
+    RETRYING = "retrying"
+    RESOLVED = "resolved"
+    DISCARDED = "discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRecord:
+    """A Kafka message, kept whole."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: datetime
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+
+
+WHOLE = -1
+"""`Parked.entry` of a record that is parked as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A record, or one change in it, that can't go on without a person."""
+
+    source: str
+    reason: str
+    path: str | None
+    """Where in the resource; never a value."""
+    record: KeptRecord
+    entry: int = WHOLE
+    """Index of the Bundle's entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedItem:
+    """Something parked, as an operator sees it in a list: without its content."""
+
+    id: int
+    kind: ParkedKind
+    source: str
+    reason: str
+    path: str | None
+    topic: str | None
+    partition: int | None
+    offset: int | None
+    entry: int
+    course_id: str | None
+    destination: str | None
+    state: ParkedState
+    parked_at: datetime
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Something parked that is to be tried again. A delivery has no record: it is due again."""
+
+    item: ParkedItem
+    record: KeptRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much of everything there is, for metrics and for people."""
+
+    courses: Mapping[str, int]
+    """By phase; those that are gone not counted."""
+    parked: Mapping[tuple[str, str], int]
+    """Open ones, by kind and reason."""
+    undelivered: Mapping[str, int]
+    """By destination."""
