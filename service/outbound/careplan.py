@@ -1,0 +1,193 @@
+"""The plan of a course: its CarePlan and Goals, as FHIR R4 JSON that every destination takes alike."""
+
+from __future__ import annotations
+
+import html
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+from fhir.resources.R4B.careplan import CarePlan
+from fhir.resources.R4B.goal import Goal
+from pydantic import ValidationError
+
+from service.domain.course import Decision, Phase
+from service.outbound.activities import activity
+from service.outbound.elements import (
+    CAREPLAN,
+    COURSE_IDENTIFIER,
+    Element,
+    concept,
+    extension,
+    finding,
+    focus_area,
+    identifier,
+    meta,
+    references,
+    text,
+)
+from service.outbound.goals import focus_goal_role, goals
+from service.outbound.narrative import focus, headline, lines, markup
+from service.outbound.wording import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from service.domain.course import Course
+    from service.domain.mappings import Mappings
+
+_CATEGORIES = [
+    {
+        "coding": [
+            {
+                "system": "http://hl7.org/fhir/us/core/CodeSystem/careplan-category",
+                "code": "assess-plan",
+                "display": "Assessment and Plan of Treatment",
+            }
+        ]
+    },
+    {"coding": [{"system": "http://snomed.info/sct", "code": "734163000", "display": "Care plan"}]},
+]
+_WITHDRAWN = (
+    "Entered in error: the records that this plan of interpersonal psychotherapy rested on were withdrawn. "
+    "Prepared by IPT Bridge; not a clinical decision."
+)
+
+
+class InvalidPlan(Exception):  # noqa: N818 - it names what the plan is, as Transient and Permanent do
+    """A plan is not valid FHIR. The message names element paths, never a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The resources of one course's plan, valid FHIR R4."""
+
+    course_id: str
+    patient: str
+    """Relative reference, `Patient/p-1`."""
+    source: str
+    resources: tuple[tuple[str, Element], ...]
+    """By role, "careplan" first; references between them are relative."""
+
+
+def render(course: Course, mappings: Mappings) -> Plan:
+    """Return the plan of a course. Same course and mappings, same plan to the byte.
+
+    Raises InvalidPlan.
+    """
+    course_goals = list(goals(course, mappings))
+    return _validated(course, [(CAREPLAN, _careplan(course, mappings, course_goals)), *course_goals])
+
+
+def retract(course: Course, mappings: Mappings) -> Plan:
+    """Return the plan of a course whose facts were withdrawn: every resource `entered-in-error`.
+
+    Raises InvalidPlan.
+    """
+    course_goals = [
+        (role, resource | {"lifecycleStatus": "entered-in-error"}) for role, resource in goals(course, mappings)
+    ]
+    resource = _base(course, mappings)
+    resource["text"] = text("generated", f"<p>{html.escape(_WITHDRAWN)}</p>")
+    resource["status"] = "entered-in-error"
+    if course_goals:
+        resource["goal"] = _goal_references(course, course_goals)
+    return _validated(course, [(CAREPLAN, resource), *course_goals])
+
+
+def bundle(plan: Plan) -> bytes:
+    """Return the plan as a collection Bundle, its CarePlan first. Same plan, same bytes."""
+    resource = {
+        "resourceType": "Bundle",
+        "id": str(uuid.uuid5(uuid.UUID(plan.course_id), "bundle")),
+        "identifier": {"system": COURSE_IDENTIFIER, "value": plan.course_id},
+        "type": "collection",
+        "entry": [{"fullUrl": f"urn:uuid:{body['id']}", "resource": body} for _, body in plan.resources],
+    }
+    return orjson.dumps(resource)
+
+
+def _careplan(course: Course, mappings: Mappings, course_goals: Iterable[tuple[str, Element]]) -> Element:
+    resource = _base(course, mappings)
+    # "additional": the scores and counts that it tells are not all in structured elements.
+    resource["text"] = text("additional", markup(lines(course, mappings)))
+    resource["extension"] = _extensions(course, mappings)
+    resource["status"] = _status(course)
+    resource["description"] = f"{headline(course)}. {focus(course, mappings)}."
+    if course.practitioners:
+        # Those who held its sessions or wrote its forms; none of them wrote this plan, so none is its author.
+        resource["contributor"] = references(course.practitioners)
+    if course.conditions:
+        resource["addresses"] = references(course.conditions)
+    known_goals = list(course_goals)
+    if known_goals:
+        resource["goal"] = _goal_references(course, known_goals)
+    by_area = {
+        area.area: f"Goal/{course.resource_id(focus_goal_role(area.area))}"
+        for area in course.focus_areas
+        if area.primary
+    }
+    activities = [activity(course, session, mappings, by_area) for session in course.sessions]
+    if activities:
+        resource["activity"] = activities
+    return resource
+
+
+def _base(course: Course, mappings: Mappings) -> Element:
+    protocol = mappings.protocols.get(course.protocol)
+    period = {"start": course.opened.isoformat()}
+    if course.closed is not None:
+        period["end"] = course.closed.isoformat()
+    return {
+        "resourceType": "CarePlan",
+        "id": course.resource_id(CAREPLAN),
+        "meta": meta(course, mappings, CAREPLAN),
+        "identifier": [identifier(course, CAREPLAN)],
+        "intent": "plan",
+        "category": _CATEGORIES,
+        "title": clean(protocol.title if protocol else "Interpersonal psychotherapy"),
+        "subject": {"reference": course.patient},
+        "period": period,
+        "created": course.opened.isoformat(),
+    }
+
+
+def _extensions(course: Course, mappings: Mappings) -> list[Element]:
+    counts: list[Element] = [
+        {"url": "held", "valueUnsignedInt": course.held},
+        {"url": "planned", "valueUnsignedInt": course.planned_sessions},
+        {"url": "agreed", "valueBoolean": course.planned_sessions_agreed},
+    ]
+    return [
+        extension("course-phase", valueCodeableConcept=concept(mappings, "phase", course.phase.value)),
+        extension("session-count", extension=counts),
+        *(focus_area(mappings, area) for area in course.focus_areas),
+        *(finding(mappings, found) for found in course.findings),
+    ]
+
+
+def _status(course: Course) -> str:
+    if course.phase is not Phase.CLOSED:
+        return "active"
+    if course.ending is not None and course.ending.decision is Decision.END:
+        return "completed"
+    # Over, and nobody documented an ending: not completed as intended.
+    return "revoked"
+
+
+def _goal_references(course: Course, course_goals: Iterable[tuple[str, Element]]) -> list[Element]:
+    return references(f"Goal/{course.resource_id(role)}" for role, _ in course_goals)
+
+
+def _validated(course: Course, resources: list[tuple[str, Element]]) -> Plan:
+    for role, resource in resources:
+        model = CarePlan if role == CAREPLAN else Goal
+        try:
+            model.model_validate(resource)
+        except ValidationError as error:
+            problems = error.errors(include_input=False, include_context=False, include_url=False)
+            paths = ", ".join(sorted({".".join(map(str, problem["loc"])) for problem in problems}))
+            message = f"The {model.__name__} of a course is not valid FHIR at {paths}. Look at its source data."
+            raise InvalidPlan(message) from None
+    return Plan(course.id, course.patient, course.source, tuple(resources))

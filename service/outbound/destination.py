@@ -1,0 +1,92 @@
+"""What the deliveries loop hands to a destination, and what it gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.outbound.careplan import Plan
+
+
+class Route(StrEnum):
+    """How a plan reached its destination."""
+
+    TOPIC = "topic"
+    """One record on a Kafka topic."""
+    TRANSACTION = "transaction"
+    """All resources in one transaction Bundle."""
+    CREATE_UPDATE = "create-update"
+    """Single creates and updates; only what changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDelivery:
+    """One plan on its way to one destination."""
+
+    course_id: str
+    revision: str
+    counter: int
+    """Place of the revision in the course's history."""
+    plan: Plan
+    causes: tuple[str, ...]
+    """Relative references of the facts that changed the course."""
+    ledger: Mapping[str, Any]
+    """What this destination said it holds of the course: JSON values that only it reads; empty at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A destination has taken the plan."""
+
+    ledger: Mapping[str, Any]
+    """What to hand to it with the next plan."""
+    route: Route
+    respected: tuple[str, ...] = ()
+    """Statuses that a clinician set and that were left as they are: `careplan completed`."""
+
+
+class Destination(Protocol):
+    """Where plans go. `deliver` may be called for several courses at once, never twice for one."""
+
+    @property
+    def name(self) -> str:
+        """Name of the destination in the configuration and in the deliveries."""
+
+    @property
+    def keeps_remote_ids(self) -> bool:
+        """Whether its ledger names resources that must be handed over when a course gets another id."""
+
+    async def deliver(self, delivery: PlanDelivery) -> Delivered:
+        """Return once the destination has acknowledged the plan. Raises Transient or Permanent."""
+
+    async def close(self) -> None:
+        """Let go of connections; what is not acknowledged counts as not delivered."""
+
+
+class Transient(Exception):  # noqa: N818 - it says what the failure is; retrying mends it
+    """The destination can't take the plan at present. Not the plan's fault: try again later.
+
+    `code` is short and stable, for logs, metrics and the deliveries; `retry_after` is in seconds, as
+    the destination asked.
+    """
+
+    def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class Permanent(Exception):  # noqa: N818 - it says what the failure is; a person must look
+    """The destination refuses this plan and would refuse it again: park it.
+
+    `outcome_codes` are codes that the server named; never its text, which may tell of the patient.
+    """
+
+    def __init__(self, code: str, message: str, *, outcome_codes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.outcome_codes = outcome_codes

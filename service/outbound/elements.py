@@ -1,0 +1,114 @@
+"""FHIR elements that the resources of a plan are made of, as plain JSON values."""
+
+from __future__ import annotations
+
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from service.domain.forms import FHIR_BASE
+from service.outbound.wording import clean, display, own, sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from service.domain.course import Course, Finding, FocusArea
+    from service.domain.mappings import Mappings
+
+Element = dict[str, Any]
+"""A FHIR element or resource as JSON."""
+
+XHTML = "http://www.w3.org/1999/xhtml"
+COURSE_IDENTIFIER = f"{FHIR_BASE}/course"
+"""System of the business identifier that every resource of a plan carries."""
+PLAN_PART = own("plan-part")
+"""System of the tag that marks a resource as ours, and of the kind of resource it is."""
+AUTHOR = "IPT Bridge"
+"""`authorString` of the annotations that we write."""
+CAREPLAN = "careplan"
+"""Role of the CarePlan among a plan's resources."""
+
+_MINUTE = timedelta(minutes=1)
+
+
+def concept(mappings: Mappings, system: str, code: str) -> Element:
+    """Return a CodeableConcept of a code of our CodeSystem `system`."""
+    return {"coding": [{"system": own(system), "code": code, "display": display(mappings, system, code)}]}
+
+
+def identifier(course: Course, role: str) -> Element:
+    """Return the business identifier of the resource that plays `role` in the course's plan."""
+    return {"system": COURSE_IDENTIFIER, "value": course.id if role == CAREPLAN else f"{course.id}/{role}"}
+
+
+def meta(course: Course, mappings: Mappings, part: str) -> Element:
+    """Return the meta of a resource: where it comes from, what it is of a plan, and all labels of the course.
+
+    `source` and `tag` tell a reader of the EHR's events that the resource is our own echo. No profile
+    is claimed: a server that has not loaded US Core refuses a resource that claims it.
+    """
+    element: Element = {
+        "source": f"{FHIR_BASE}/source/{quote(course.source, safe='')}",
+        "tag": [concept(mappings, "plan-part", part)["coding"][0]],
+    }
+    if course.labels:
+        element["security"] = [
+            {"system": label.system, "code": label.code} if label.system else {"code": label.code}
+            for label in course.labels
+        ]
+    return element
+
+
+def text(status: str, content: str) -> Element:
+    """Return a Narrative of XHTML content that is already escaped."""
+    return {"status": status, "div": f'<div xmlns="{XHTML}">{content}</div>'}
+
+
+def references(targets: Iterable[str]) -> list[Element]:
+    """Return one Reference for each relative reference."""
+    return [{"reference": target} for target in targets]
+
+
+def instant(value: datetime) -> str:
+    """Return a FHIR dateTime to the second, in the offset it was recorded in."""
+    offset = value.utcoffset()
+    if offset is None or offset % _MINUTE:
+        # FHIR writes offsets in whole minutes; historic offsets of some zones have seconds.
+        value = value.astimezone(UTC) if offset is not None else value.replace(tzinfo=UTC)
+    return value.isoformat(timespec="seconds")
+
+
+def extension(name: str, **value: object) -> Element:
+    """Return an Extension of ours with one value, named as FHIR names it (`valueString=…`)."""
+    return {"url": f"{FHIR_BASE}/StructureDefinition/{name}", **value}
+
+
+def focus_area(mappings: Mappings, area: FocusArea) -> Element:
+    """Return the focus-area extension."""
+    parts: list[Element] = [
+        {"url": "area", "valueCodeableConcept": concept(mappings, "focus-area", area.area)},
+        {"url": "primary", "valueBoolean": area.primary},
+        {"url": "since", "valueDate": area.since.isoformat()},
+    ]
+    if area.stage:
+        parts.append({"url": "stage", "valueCodeableConcept": concept(mappings, "dispute-stage", area.stage)})
+    return extension("focus-area", extension=parts)
+
+
+def finding(mappings: Mappings, found: Finding) -> Element:
+    """Return the finding extension: the rule, its version, how urgent, the sentence and what it rests on."""
+    parts: list[Element] = [
+        {"url": "rule", "valueCodeableConcept": concept(mappings, "finding-rule", found.rule)},
+        {"url": "version", "valuePositiveInt": found.version},
+        {
+            "url": "severity",
+            "valueCodeableConcept": concept(mappings, "finding-severity", found.severity.value),
+        },
+        {"url": "raised", "valueDate": found.raised.isoformat()},
+    ]
+    if found.due is not None:
+        parts.append({"url": "due", "valueDate": found.due.isoformat()})
+    parts.append({"url": "sentence", "valueString": clean(sentence(found, mappings))})
+    parts += [{"url": "evidence", "valueReference": {"reference": fact}} for fact in found.facts]
+    return extension("finding", extension=parts)

@@ -1,0 +1,127 @@
+"""What a FHIR server is known to hold of a course: which resource plays which role, at which version."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import orjson
+
+from service.domain.forms import FHIR_BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from service.outbound.elements import Element
+
+_RELATIVE = re.compile(r"[A-Z][A-Za-z]+/[^/?#\s]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """One resource of ours at the server, as it was last acknowledged."""
+
+    id: str
+    version: str | None
+    """None: the server names no versions, or did not say; re-read before the next update."""
+    digest: str
+    """Hash of our resource as it was sent, without what others added."""
+    status: str
+    """The status that our resource asked for; another one at the server is a clinician's."""
+    foreign: bool
+    """Whether the resource holds more than ours: then an update starts from what the server holds."""
+    entries: tuple[str, ...] = ()
+    """Keys of our entries in lists that a clinician may add to; see `merging.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What one destination is known to hold of one course."""
+
+    remotes: Mapping[str, Remote] = field(default_factory=dict)
+    """By role; goals that the plan no longer has stay here."""
+    unresolved: tuple[str, ...] = ()
+    """Relative references that the server does not know; they are sent as identifiers."""
+
+
+def dump(ledger: Ledger) -> dict[str, Any]:
+    """Return the ledger as JSON values."""
+    return {
+        "remotes": {role: asdict(remote) for role, remote in sorted(ledger.remotes.items())},
+        "unresolved": list(ledger.unresolved),
+    }
+
+
+def load(value: Mapping[str, Any]) -> Ledger:
+    """Return the ledger that `dump` wrote; an empty one for an empty object."""
+    remotes = {
+        role: Remote(**{**remote, "entries": tuple(remote["entries"])})
+        for role, remote in value.get("remotes", {}).items()
+    }
+    return Ledger(remotes, tuple(value.get("unresolved", ())))
+
+
+def digest(resource: Element) -> str:
+    """Return a hash of a resource's content."""
+    return hashlib.blake2b(orjson.dumps(resource, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+def localised(
+    resources: Collection[tuple[str, Element]], ledger: Ledger, unresolved: Collection[str], source: str
+) -> list[tuple[str, Element]]:
+    """Return a plan's resources as this server has to be told them.
+
+    Resources that the server knows under another id, because the course had another one then, keep that
+    id. References that the server can't resolve become identifiers, so that one missing practitioner
+    does not keep a plan out of the chart.
+    """
+    renamed = {
+        f"{resource['resourceType']}/{resource['id']}": f"{resource['resourceType']}/{ledger.remotes[role].id}"
+        for role, resource in resources
+        if role in ledger.remotes
+    }
+    replaced = {own: {"reference": known} for own, known in renamed.items() if own != known}
+    replaced |= {reference: _by_identifier(reference, source) for reference in unresolved}
+    local = []
+    for role, resource in resources:
+        known = ledger.remotes.get(role)
+        body = {**_rewritten(resource, replaced), "id": known.id} if known else _rewritten(resource, replaced)
+        local.append((role, body))
+    return local
+
+
+def references(value: object) -> Iterator[str]:
+    """Yield every relative reference in a resource, in order."""
+    if isinstance(value, Mapping):
+        reference = value.get("reference")
+        if isinstance(reference, str) and _RELATIVE.fullmatch(reference):
+            yield reference
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def _by_identifier(reference: str, source: str) -> Element:
+    return {
+        "type": reference.partition("/")[0],
+        "identifier": {"system": f"{FHIR_BASE}/source/{quote(source, safe='')}", "value": reference},
+    }
+
+
+def _rewritten(value: Any, replaced: Mapping[str, Element]) -> Any:  # noqa: ANN401 - any JSON value
+    if not replaced:
+        return value
+    if isinstance(value, dict):
+        reference = value.get("reference")
+        if isinstance(reference, str) and reference in replaced:
+            return {**{name: inner for name, inner in value.items() if name != "reference"}, **replaced[reference]}
+        return {name: _rewritten(inner, replaced) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_rewritten(inner, replaced) for inner in value]
+    return value

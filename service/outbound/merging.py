@@ -1,0 +1,206 @@
+"""How a resource of ours and what a clinician made of it in the EHR become one. Raw JSON, never a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from service.domain.forms import FHIR_BASE
+from service.outbound.elements import AUTHOR, COURSE_IDENTIFIER
+from service.outbound.wording import own
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from service.outbound.elements import Element
+
+STATUS = {"CarePlan": "status", "Goal": "lifecycleStatus"}
+"""The element that says whether a resource still stands, by type."""
+
+# Top-level elements that are ours. In lists, entries that others added stay.
+_VALUES = {
+    "CarePlan": ("text", "intent", "title", "description", "subject", "period", "created"),
+    "Goal": ("text", "achievementStatus", "description", "subject", "startDate", "statusDate", "expressedBy"),
+}
+_LISTS = {
+    "CarePlan": ("extension", "identifier", "category", "addresses", "goal", "activity", "contributor"),
+    "Goal": ("extension", "identifier", "category", "addresses", "target"),
+}
+_META_LISTS = ("profile", "security", "tag")
+_SERVERS_OWN = ("versionId", "lastUpdated")
+
+_ENTERED_IN_ERROR = "entered-in-error"
+_FINAL = frozenset({"completed", "revoked", "cancelled", "rejected", _ENTERED_IN_ERROR})
+_PAUSED = "on-hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """One resource out of two."""
+
+    resource: Element
+    foreign: bool
+    """Whether it holds anything that is not ours."""
+    respected: str | None
+    """The status that a clinician set and that stays."""
+
+
+def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str | None) -> Merged:
+    """Return what the server should hold: our elements as they are, everything else as it stands there.
+
+    `sent` are the keys of the list entries that we sent before, `asked` the status that we asked for
+    before; None if nothing is known of it.
+    """
+    kind = ours["resourceType"]
+    resource = dict(remote)
+    for name in _VALUES[kind]:
+        if name in ours:
+            resource[name] = ours[name]
+        else:
+            resource.pop(name, None)
+    mine = {*sent, *entries(ours)}
+    for name in _LISTS[kind]:
+        combined = _combined(name, ours.get(name, []), _list(remote.get(name)), mine)
+        if combined:
+            resource[name] = combined
+        else:
+            resource.pop(name, None)
+    status_element = STATUS[kind]
+    status, respected = _status(ours[status_element], remote.get(status_element), asked)
+    resource[status_element] = status
+    resource["meta"] = _meta(ours["meta"], remote.get("meta"))
+    return Merged(resource, canonical(resource) != canonical(ours), respected)
+
+
+def retired(remote: Element, status: str) -> Element | None:
+    """Return a Goal that the plan no longer has, with its new status; None if it is at an end already."""
+    if remote.get("lifecycleStatus") in _FINAL and status != _ENTERED_IN_ERROR:
+        return None
+    resource = {**remote, "lifecycleStatus": status, "meta": _meta({}, remote.get("meta"))}
+    return None if resource["lifecycleStatus"] == remote.get("lifecycleStatus") else resource
+
+
+def entries(ours: Element) -> tuple[str, ...]:
+    """Return the keys of our entries in lists where only remembering tells ours from a clinician's."""
+    return tuple(
+        f"{name}:{_key(entry)}"
+        for name in _LISTS[ours["resourceType"]]
+        if name not in _MARKED
+        for entry in ours.get(name, [])
+    )
+
+
+def canonical(resource: Element) -> bytes:
+    """Return a resource's content without its meta, so that equal content gives equal bytes."""
+    content = {name: value for name, value in resource.items() if name != "meta"}
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+
+
+def _status(wanted: str, remote: object, asked: str | None) -> tuple[str, str | None]:
+    """Return the status that the resource should have, and it again if it is a clinician's that stays."""
+    if not isinstance(remote, str) or remote in {wanted, asked} or wanted == _ENTERED_IN_ERROR:
+        return wanted, None
+    if remote in _FINAL:
+        return remote, remote
+    if remote == _PAUSED and wanted not in _FINAL:
+        return remote, remote
+    return wanted, None
+
+
+def _combined(name: str, ours: list[Element], remote: list[Any], mine: Collection[str]) -> list[Any]:
+    marked = _MARKED.get(name)
+
+    def is_ours(entry: Element) -> bool:
+        return marked(entry) if marked else f"{name}:{_key(entry)}" in mine
+
+    others = [entry for entry in remote if not (isinstance(entry, dict) and is_ours(entry))]
+    if name == "activity":
+        return [*_with_notes(ours, remote), *others]
+    return [*ours, *others]
+
+
+def _with_notes(ours: list[Element], remote: list[Any]) -> list[Element]:
+    """Return our activities with the progress notes that others put on them."""
+    notes = {
+        entry["id"]: [note for note in _list(entry.get("progress")) if not _is_our_note(note)]
+        for entry in remote
+        if isinstance(entry, dict) and isinstance(entry.get("id"), str)
+    }
+    noted = []
+    for entry in ours:
+        foreign = notes.get(entry["id"], [])
+        noted.append({**entry, "progress": [*entry.get("progress", []), *foreign]} if foreign else entry)
+    return noted
+
+
+def _is_our_note(note: object) -> bool:
+    return isinstance(note, dict) and note.get("authorString") == AUTHOR
+
+
+def _meta(ours: Element, remote: object) -> Element:
+    """Return our meta with the labels and tags that others set; versions are the server's to say."""
+    meta = (
+        {name: value for name, value in remote.items() if name not in _SERVERS_OWN} if isinstance(remote, dict) else {}
+    )
+    if "source" in ours:
+        meta["source"] = ours["source"]
+    for name in _META_LISTS:
+        own_entries = ours.get(name, [])
+        keys = {_key(entry) for entry in own_entries}
+        combined = [*own_entries, *(entry for entry in _list(meta.get(name)) if _key(entry) not in keys)]
+        if combined:
+            meta[name] = combined
+    return meta
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_our_extension(entry: Element) -> bool:
+    return str(entry.get("url", "")).startswith(f"{FHIR_BASE}/StructureDefinition/")
+
+
+def _is_our_identifier(entry: Element) -> bool:
+    return entry.get("system") == COURSE_IDENTIFIER
+
+
+def _is_our_activity(entry: Element) -> bool:
+    detail = entry.get("detail")
+    code = detail.get("code") if isinstance(detail, dict) else None
+    return own("session-kind") in _systems(code)
+
+
+_MARKED = {
+    "extension": _is_our_extension,
+    "identifier": _is_our_identifier,
+    "activity": _is_our_activity,
+}
+"""Lists whose entries say themselves whether they are ours."""
+
+
+def _systems(concept: object) -> Iterable[object]:
+    codings = concept.get("coding") if isinstance(concept, dict) else None
+    return [coding.get("system") for coding in _list(codings) if isinstance(coding, dict)]
+
+
+def _key(entry: object) -> str:
+    """Return what names a list entry: what it refers to, else its codes, else its whole content."""
+    if not isinstance(entry, dict):
+        return str(entry)
+    reference = entry.get("reference")
+    if isinstance(reference, str):
+        # Some servers answer with absolute references where relative ones were sent.
+        return "/".join(reference.split("/")[-2:])
+    identifier = entry.get("identifier")
+    if isinstance(identifier, dict):
+        return str(identifier.get("value"))
+    coded = entry.get("measure", entry)
+    codings = coded.get("coding") if isinstance(coded, dict) else None
+    if isinstance(codings, list):
+        return "+".join(sorted(f"{c.get('system')}|{c.get('code')}" for c in codings if isinstance(c, dict)))
+    if "system" in entry or "code" in entry:
+        return f"{entry.get('system')}|{entry.get('code')}"
+    return "" if set(entry) == {"dueDate"} else orjson.dumps(entry, option=orjson.OPT_SORT_KEYS).decode()

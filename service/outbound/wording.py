@@ -1,0 +1,104 @@
+"""How codes, dates, scores and findings read, in the plan and wherever else a person sees a course."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import TYPE_CHECKING
+
+from service.domain.facts import Code
+from service.domain.forms import FHIR_BASE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from service.domain.course import Finding
+    from service.domain.mappings import Mappings
+
+# English whatever the machine's locale: plans are the same bytes everywhere.
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_PLACE = re.compile(r"\{(\w+)\}")
+# What neither XML nor a FHIR string can hold.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# Values of findings that are codes of ours, or displays of several, separated by commas.
+_CODED_VALUES = {"state": "session-state", "missing": "course-field"}
+
+
+def day(value: date) -> str:
+    """Return a date as `12 Mar 2026`."""
+    return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
+
+
+def clean(text: str) -> str:
+    """Return the text without characters that XML or a FHIR string can't hold."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def own(system: str) -> str:
+    """Return the canonical of the CodeSystem of ours with this name."""
+    return f"{FHIR_BASE}/CodeSystem/{system}"
+
+
+def display(mappings: Mappings, system: str, code: str) -> str:
+    """Return how a code of our CodeSystem `system` reads; the code itself if the system lacks it."""
+    return clean(mappings.displays.get(Code(own(system), code), code))
+
+
+def inner(text: str) -> str:
+    """Return the text as it reads inside a sentence: without a leading capital, abbreviations kept."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
+def title(mappings: Mappings, instrument: str) -> str:
+    """Return an instrument's title, PHQ-9; its id if no mapping knows it."""
+    known = mappings.instruments.get(instrument)
+    return clean(known.title if known else instrument)
+
+
+def subject(mappings: Mappings, instrument: str) -> str:
+    """Return what an instrument measures and its title, `Depression (PHQ-9)`."""
+    known = mappings.instruments.get(instrument)
+    return f"{known.subject[:1].upper()}{known.subject[1:]} ({known.title})" if known else clean(instrument)
+
+
+def count(number: int, thing: str) -> str:
+    """Return `1 session`, `2 sessions`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Return `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else ""
+
+
+def sentence(finding: Finding, mappings: Mappings) -> str:
+    """Return a finding as a sentence without its full stop: its rule's, with its values in place.
+
+    A finding of a rule that the mappings don't know reads as the rule's id.
+    """
+    rule = mappings.rules.get(finding.rule)
+    if rule is None:
+        return clean(finding.rule)
+    values = {name: _value(mappings, name, value) for name, value in finding.values}
+    # Not str.format: a mapping file may name a value, and reach nothing inside it.
+    return clean(_PLACE.sub(lambda place: values.get(place[1], "?"), rule.sentence))
+
+
+def _value(mappings: Mappings, name: str, value: str | float) -> str:
+    if not isinstance(value, str):
+        return f"{value:g}"
+    if name == "instrument":
+        return title(mappings, value)
+    if name in _CODED_VALUES:
+        return ", ".join(inner(display(mappings, _CODED_VALUES[name], code.strip())) for code in value.split(","))
+    return _date_or_text(value)
+
+
+def _date_or_text(value: str) -> str:
+    if _ISO_DATE.fullmatch(value) is None:
+        return value
+    try:
+        return day(date.fromisoformat(value))
+    except ValueError:
+        return value
