@@ -245,6 +245,8 @@ class Course:
 class Projection:
     """All courses of one patient at one instant."""
 
+    patient: PatientKey
+    as_of: datetime
     courses: tuple[Course, ...]
     """By opening date."""
     next_due: datetime | None

@@ -75,7 +75,7 @@ def project_evidence(
         _course(patient, treatment, as_of, mappings, protocol)
         for treatment in sorted(found, key=lambda treatment: (treatment.opened, treatment.anchor))
     )
-    return Projection(courses, min((instant for instant in due if instant > as_of), default=None))
+    return Projection(patient, as_of, courses, min((instant for instant in due if instant > as_of), default=None))
 
 
 def _course(

@@ -1,0 +1,205 @@
+"""The second loop: for each destination, wanted against seen; deliver while they differ.
+
+A plan is rendered here, from the course as it is when its turn comes, so a course that changed forty
+times is sent once. One course's trouble, or one destination's, never holds up another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.domain import state
+from service.outbound import ledger
+from service.outbound.careplan import InvalidPlan, render, retract
+from service.outbound.destination import Permanent, PlanDelivery, Transient
+from service.store.errors import is_transient
+from service.store.values import Delivered, Postponed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.domain.mappings import Mappings
+    from service.outbound.destination import Destination
+    from service.settings import Deliveries as DeliverySettings
+    from service.store import Store
+    from service.store.values import Claimed
+    from service.vitals import Vitals
+
+log = structlog.get_logger(__name__)
+
+FAILED = "failed"
+"""Reason code of a delivery that failed for a reason that nobody foresaw."""
+_REASONS: dict[type[Exception], str] = {InvalidPlan: "invalid-plan"}
+LOOK_S = 2.0
+"""How often to look for deliveries whose wait is over, when nothing else wakes the loop (seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait after a failed attempt."""
+
+    first_s: float
+    longest_s: float
+
+    def wait(self, attempts: int, retry_after_s: float | None, jitter: float) -> timedelta:
+        """Return the wait after the given number of attempts; `jitter` from 0 to 1 spreads it.
+
+        Full jitter below an exponential ceiling; what the destination asked for is the least.
+        """
+        ceiling = min(self.longest_s, self.first_s * 2 ** min(attempts - 1, 30))
+        return timedelta(seconds=max(retry_after_s or 0.0, ceiling * (0.5 + 0.5 * jitter)))
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A delivery that a person must look at."""
+
+    claimed: Claimed
+    reason: str
+
+
+Report = Delivered | Postponed | Refused
+_OUTCOMES: dict[type[Report], str] = {Delivered: "delivered", Postponed: "retried", Refused: "parked"}
+
+
+class Reconciler:
+    """Brings one destination up to date, again and again."""
+
+    def __init__(
+        self,
+        store: Store,
+        destination: Destination,
+        mappings: Mapping[str, Mappings],
+        settings: DeliverySettings,
+        vitals: Vitals,
+    ) -> None:
+        """`mappings` by source."""
+        self._store = store
+        self._destination = destination
+        self._mappings = mappings
+        self._concurrency = settings.concurrency
+        self._lease = timedelta(seconds=settings.lease_s)
+        self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)
+        self._vitals = vitals
+        self._metrics = vitals.metrics
+        self._changed = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at once: a course has changed."""
+        self._changed.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set; what is under way then is finished first."""
+        under_way: set[asyncio.Task[Report]] = set()
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while under_way or not stop.is_set():
+                self._vitals.turn("deliveries")
+                self._changed.clear()
+                if not stop.is_set() and 2 * len(under_way) <= self._concurrency:
+                    under_way |= await self._claim(self._concurrency - len(under_way))
+                done = await self._first_done(under_way, stopping)
+                under_way -= done
+                await self._report([task.result() for task in done])
+        finally:
+            stopping.cancel()
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(stopping, *under_way, return_exceptions=True)
+            self._vitals.health.ended("deliveries")
+
+    async def _claim(self, most: int) -> set[asyncio.Task[Report]]:
+        """Take what is due and begin to deliver it."""
+        try:
+            claimed = await self._store.deliveries.claim(self._destination.name, self._vitals.now(), most, self._lease)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("the database is away; deliveries wait", exc_info=error)
+            return set()
+        return {asyncio.create_task(self._deliver(each)) for each in claimed}
+
+    async def _first_done(
+        self, under_way: set[asyncio.Task[Report]], stopping: asyncio.Task[bool]
+    ) -> set[asyncio.Task[Report]]:
+        """Wait until a delivery is done, a course has changed, or it is time to look again."""
+        woken = asyncio.create_task(self._changed.wait())
+        others: set[asyncio.Task[bool]] = {woken} if stopping.done() else {woken, stopping}
+        await asyncio.wait({*under_way, *others}, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        woken.cancel()
+        return {task for task in under_way if task.done()}
+
+    async def _deliver(self, claimed: Claimed) -> Report:
+        name = self._destination.name
+        started = asyncio.get_running_loop().time()
+        report: Report
+        try:
+            delivered = await self._destination.deliver(self._render(claimed))
+        except Transient as error:
+            wait = self._backoff.wait(claimed.attempts, error.retry_after, random.random())  # noqa: S311 - spreads load
+            report = Postponed(claimed.course_id, name, self._vitals.now() + wait, error.code)
+            log.warning(
+                "a destination did not take a plan; trying again",
+                destination=name,
+                course=claimed.course_id,
+                code=error.code,
+                attempts=claimed.attempts,
+                wait_s=round(wait.total_seconds(), 1),
+            )
+        except Exception as error:
+            # Whatever else it is, trying the same again would give the same: a person must look.
+            report = Refused(claimed, error.code if isinstance(error, Permanent) else _REASONS.get(type(error), FAILED))
+            log.exception(
+                "a plan can't be delivered and is parked", destination=name, course=claimed.course_id, exc_info=error
+            )
+        else:
+            report = Delivered(
+                claimed.course_id,
+                name,
+                claimed.revision,
+                claimed.counter,
+                delivered.route,
+                ledger.dump(delivered.ledger),
+            )
+            for what in delivered.respected:
+                log.info("a clinician's status is respected", course=claimed.course_id, destination=name, status=what)
+        self._metrics.deliveries(name, _OUTCOMES[type(report)]).inc()
+        self._metrics.delivery_seconds(name).observe(asyncio.get_running_loop().time() - started)
+        return report
+
+    async def _report(self, reports: list[Report]) -> None:
+        """Record how deliveries ended; what a lost database does not learn is delivered once more."""
+        if not reports:
+            return
+        deliveries, now = self._store.deliveries, self._vitals.now()
+        try:
+            if delivered := [each for each in reports if isinstance(each, Delivered)]:
+                await deliveries.acknowledge(delivered, now)
+            if postponed := [each for each in reports if isinstance(each, Postponed)]:
+                await deliveries.postpone(postponed)
+            for each in reports:
+                if isinstance(each, Refused):
+                    await deliveries.park_delivery(each.claimed, each.reason, now)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("the database is away; these deliveries are repeated when their lease ends", exc_info=error)
+
+    def _render(self, claimed: Claimed) -> PlanDelivery:
+        course = state.load(claimed.state)
+        mappings = self._mappings[course.source]
+        plan = retract(course, mappings) if claimed.gone else render(course, mappings)
+        return PlanDelivery(
+            course_id=claimed.course_id,
+            revision=claimed.revision,
+            counter=claimed.counter,
+            plan=plan,
+            causes=(),
+            ledger=ledger.load(claimed.remote),
+        )

@@ -1,0 +1,234 @@
+"""The stream application: Kafka's records to the intake, a batch at a time, and offsets committed after it.
+
+FastStream subscribes and follows the group's rebalances; what it would do with acknowledgements, parsing
+and decoding is turned off, since each of those can lose a record or stop on one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from faststream import AckPolicy, FastStream
+from faststream.kafka import KafkaBroker
+from faststream.kafka.annotations import KafkaMessage as TakenMessage  # noqa: TC002 - FastStream reads the annotation
+from faststream.kafka.message import FAKE_CONSUMER, KafkaAckableMessage
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+
+from service.inbound.records import Record
+from service.store.errors import is_transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from aiokafka import AIOKafkaConsumer, ConsumerRecord
+    from faststream.kafka.subscriber.usecase import BatchSubscriber
+
+    from service.intake import Intake
+    from service.settings import Kafka
+    from service.vitals import Vitals
+
+log = structlog.get_logger(__name__)
+
+FETCH_BYTES = 4 * 1024 * 1024
+"""Most bytes fetched of one partition at a time; a larger record still comes, alone."""
+FIRST_RETRY_S = 0.2
+LONGEST_RETRY_S = 10.0
+"""Waits between attempts at a batch while the database is away: doubled up to this (seconds)."""
+HAND_OVER_S = 20.0
+"""How long a rebalance waits for the batch in hand; less than the group's rebalance timeout (seconds)."""
+REBALANCE_TIMEOUT_MS = 60_000
+SESSION_TIMEOUT_MS = 15_000
+
+
+class Stream:
+    """One worker's share of the topics, read into one intake."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        topics: Sequence[str],
+        intake: Intake,
+        *,
+        on_change: Callable[[], None],
+        vitals: Vitals,
+    ) -> None:
+        """`on_change` is called after each batch that changed a course."""
+        self._intake = intake
+        self._on_change = on_change
+        self._vitals = vitals
+        self._metrics = vitals.metrics
+        self._waiting: asyncio.Queue[tuple[ConsumerRecord, ...]] = asyncio.Queue(maxsize=1)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.broker = KafkaBroker(
+            list(kafka.bootstrap), security=_security(kafka), consumer_only=True, logger=None, apply_types=True
+        )
+        self.app = FastStream(self.broker, logger=None)
+        self._subscriber: BatchSubscriber = self.broker.subscriber(
+            *topics,
+            batch=True,
+            group_id=kafka.group_id,
+            max_records=kafka.batch_size,
+            batch_timeout_ms=max(1, round(kafka.batch_timeout_s * 1000)),
+            ack_policy=AckPolicy.MANUAL,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=FETCH_BYTES,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            rebalance_timeout_ms=REBALANCE_TIMEOUT_MS,
+            listener=_Rebalance(self),
+            parser=_unparsed,
+            decoder=_undecoded,
+            title="fhir-events",
+        )
+        self._subscriber(self._take)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Read until `stop` is set; then finish the batch in hand, commit it and leave the group."""
+        await self.broker.start()
+        try:
+            await self._work(stop)
+        finally:
+            await self.broker.stop()
+            self._vitals.health.ended("intake")
+
+    async def _take(self, message: TakenMessage) -> None:
+        """Hand a batch over as soon as the one before it is done."""
+        await self._waiting.put(message.raw_message)
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                self._vitals.turn("intake")
+                taking = asyncio.create_task(self._waiting.get())
+                await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
+                if not taking.done():
+                    taking.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await taking
+                    continue
+                self._idle.clear()
+                try:
+                    await self._process(taking.result(), stop)
+                finally:
+                    self._idle.set()
+        finally:
+            stopping.cancel()
+
+    async def _process(self, records: Sequence[ConsumerRecord], stop: asyncio.Event) -> None:
+        """Store one batch, however long the database is away, and commit its offsets."""
+        batch = [_record(record) for record in records]
+        wait = FIRST_RETRY_S
+        started = asyncio.get_running_loop().time()
+        while True:
+            self._vitals.turn("intake")
+            try:
+                changed = await self._intake.process(batch)
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                self._metrics.batches("retried").inc()
+                log.warning("the database did not take a batch; trying again", wait_s=wait, exc_info=error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), wait)
+                if stop.is_set():
+                    return
+                wait = min(2 * wait, LONGEST_RETRY_S)
+            else:
+                break
+        self._metrics.batches("committed").inc()
+        self._metrics.batch_records.observe(len(batch))
+        self._metrics.batch_seconds.observe(asyncio.get_running_loop().time() - started)
+        if changed:
+            self._on_change()
+        await self._commit(records)
+
+    async def _commit(self, records: Iterable[ConsumerRecord]) -> None:
+        """Commit the offsets after these records, of the partitions that this worker still has."""
+        consumer: AIOKafkaConsumer | None = self._subscriber.consumer
+        if consumer is None:
+            return
+        mine = consumer.assignment()
+        after: dict[TopicPartition, int] = {}
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            if partition in mine:
+                after[partition] = max(after.get(partition, 0), record.offset + 1)
+        if not after:
+            return
+        try:
+            await consumer.commit(after)
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("partitions moved to another worker, which reads the batch again", exc_info=error)
+        except KafkaError as error:
+            log.warning("offsets were not committed; the next batch's commit includes them", exc_info=error)
+        for partition, offset in after.items():
+            high = consumer.highwater(partition)
+            if high is not None:
+                self._metrics.lag_of(partition.topic, partition.partition).set(max(0, high - offset))
+
+    async def settle(self) -> None:
+        """Return once the batch in hand is stored and committed, or after `HAND_OVER_S`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), HAND_OVER_S)
+
+    def assigned(self, partitions: int) -> None:
+        """Note that the group gave this worker its partitions."""
+        self._metrics.rebalances.inc()
+        log.info("partitions assigned", count=partitions)
+
+
+class _Rebalance(ConsumerRebalanceListener):  # type: ignore[misc] # aiokafka has no types
+    """Lets the batch in hand be committed before its partitions move."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        if revoked:
+            await self._stream.settle()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._stream.assigned(len(assigned))
+
+
+async def _unparsed(records: tuple[ConsumerRecord, ...]) -> KafkaAckableMessage:
+    """Keep the records as they are: headers that are None or not UTF-8 can't fail here."""
+    return KafkaAckableMessage(raw_message=records, body=b"", consumer=FAKE_CONSUMER)
+
+
+async def _undecoded(message: KafkaAckableMessage) -> Any:  # noqa: ANN401 - FastStream's own signature
+    return message.body
+
+
+def _record(record: ConsumerRecord) -> Record:
+    return Record(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=max(0, record.timestamp)),
+        key=record.key,
+        value=record.value,
+        headers=tuple((name, value) for name, value in record.headers),
+    )
+
+
+def _security(kafka: Kafka) -> BaseSecurity | None:
+    options = kafka.client_options()
+    context = options.get("ssl_context")
+    if "sasl_mechanism" not in options:
+        return None if context is None else BaseSecurity(ssl_context=context)
+    mechanism = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+    return mechanism[options["sasl_mechanism"]](
+        username=options["sasl_plain_username"],
+        password=options["sasl_plain_password"],
+        ssl_context=context,
+        use_ssl=context is not None,
+    )
