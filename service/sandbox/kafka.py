@@ -67,6 +67,13 @@ class Broker:
             raise SandboxError("The Kafka broker does not run. Start it first.")
         return self._child.pid
 
+    @property
+    def folder(self) -> Path:
+        """Where the running broker keeps its data and its log."""
+        if self._folder is None:
+            raise SandboxError("The Kafka broker does not run. Start it first.")
+        return self._folder
+
     def start(self) -> None:
         """Return when the broker serves; on the data of the run before, if there was one."""
         classpath = load("kafka", f"Apache Kafka {self.version}", self._progress)
@@ -148,7 +155,7 @@ class Broker:
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{self._controller}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": str(Path(str(self._folder)) / "data"),
+            "log.dirs": str(self.folder / "data"),
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
             "transaction.state.log.replication.factor": "1",

@@ -85,17 +85,24 @@ class Child:
         return self._keeper.poll() is None
 
     def wait_until(self, ready: Callable[[], bool], *, deadline_s: float) -> None:
-        """Return when `ready` says so; SandboxError when the program ends or the time is over."""
-        end = time.monotonic() + deadline_s
+        """Return when `ready` says so; SandboxError when the program ends or the time is over.
+
+        Whatever keeps it from returning, Ctrl-C too, the program is ended: nobody else could.
+        """
+        try:
+            self._wait_until(ready, time.monotonic() + deadline_s)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _wait_until(self, ready: Callable[[], bool], end: float) -> None:
         while not ready():
             if not self.running:
-                raise SandboxError(
-                    f"{self.name} ended while it was starting (exit code {self._keeper.returncode}). Read {self.log}."
-                )
+                code = self._keeper.returncode
+                raise SandboxError(f"{self.name} ended while it was starting (exit code {code}). Read {self.log}.")
             if time.monotonic() > end:
-                self.kill()
                 raise SandboxError(
-                    f"{self.name} was not ready after {deadline_s:.0f} s and was ended. "
+                    f"{self.name} was not ready in time and was ended. "
                     f"Read {self.log}; if the machine is busy, try again."
                 )
             time.sleep(POLL_S)
