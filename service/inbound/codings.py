@@ -22,12 +22,9 @@ _SYSTEMS = {
 """Other names of code systems that the mappings name, as registered in HL7 Terminology."""
 
 
-def code_of(system: object, code: object) -> Code | None:
-    """Return the trimmed code with its system's usual name, or None if there is none."""
-    if not isinstance(code, str) or not (code := code.strip()):
-        return None
-    system = system.strip() if isinstance(system, str) else ""
-    return Code(_SYSTEMS.get(system, system), code)
+def code_of(system: str | None, code: str) -> Code:
+    """Return a code, trimmed already, with its system's usual name."""
+    return Code(_SYSTEMS.get(system, system) if system else "", code)
 
 
 def raw_codes(value: object) -> Iterator[Code]:
@@ -38,24 +35,27 @@ def raw_codes(value: object) -> Iterator[Code]:
         if isinstance(shape, list):
             waiting.extend(reversed(shape))
         elif isinstance(shape, dict):
-            if (code := code_of(shape.get("system"), shape.get("code"))) is not None:
-                yield code
+            system, code = shape.get("system"), shape.get("code")
+            if isinstance(code, str) and (code := code.strip()):
+                yield code_of(system.strip() if isinstance(system, str) else "", code)
             waiting.extend(shape[name] for name in ("concept", "coding") if name in shape)
 
 
 def codes(concepts: Iterable[Concept | None] | None) -> tuple[Code, ...]:
     """Return the codes of concepts in their order, each once."""
-    return tuple(dict.fromkeys(_codes(concepts or ())))
+    return tuple(dict.fromkeys(_codes(concepts))) if concepts else ()
 
 
 def _codes(concepts: Iterable[Concept | None]) -> Iterator[Code]:
     for concept in concepts:
         if concept is None:
             continue
-        if (code := code_of(concept.system, concept.code)) is not None:
-            yield code
-        yield from _codes(concept.coding or ())
-        yield from _codes((concept.concept,))
+        if concept.code:
+            yield code_of(concept.system, concept.code)
+        if concept.coding:
+            yield from _codes(concept.coding)
+        if concept.concept:
+            yield from _codes((concept.concept,))
 
 
 def security_labels(meta: Meta | None) -> tuple[Code, ...]:

@@ -13,7 +13,7 @@ from service.inbound.shapes import QuestionnaireResponse, fit
 from service.inbound.times import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from zoneinfo import ZoneInfo
 
     from service.domain.facts import Code
@@ -48,6 +48,8 @@ def read_response(
     authored = parse_time(response.authored, zone)
     if authored is None and response.authored:
         raise Unreadable(Reason.BAD_TIME, f"{path}.authored")
+    answers: list[Answer] = []
+    _answered(response.item or (), answers)
     encounter = target(response.encounter, local, "Encounter")
     author = target(response.author, local)
     reading = ResponseReading(
@@ -56,20 +58,21 @@ def read_response(
         authored=authored,
         encounter=encounter.relative if encounter else None,
         author=author.relative if author else None,
-        answers=tuple(_answered(response.item or ())),
+        answers=tuple(answers),
     )
     return reading, security_labels(response.meta)
 
 
-def _answered(items: Iterable[shapes.Item]) -> Iterator[Answer]:
-    """Yield the answered items in their order, whatever group or answer they are nested in."""
+def _answered(items: Iterable[shapes.Item], found: list[Answer]) -> None:
+    """Add the answered items in their order, whatever group or answer they are nested in."""
     for item in items:
-        answers = item.answer or ()
-        if answers and (answer := _answer(item, answers)) is not None:
-            yield answer
-        yield from _answered(item.item or ())
-        for given in answers:
-            yield from _answered(given.item or ())
+        if item.answer and (answer := _answer(item, item.answer)) is not None:
+            found.append(answer)
+        if item.item:
+            _answered(item.item, found)
+        for given in item.answer or ():
+            if given.item:
+                _answered(given.item, found)
 
 
 def _answer(item: shapes.Item, given: Iterable[shapes.Answer]) -> Answer | None:
@@ -79,19 +82,20 @@ def _answer(item: shapes.Item, given: Iterable[shapes.Answer]) -> Answer | None:
     answered = False
     for answer in given:
         value = answer.value or answer
-        if value.value_coding is not None:
+        coding = value.value_coding
+        if coding is not None:
             answered = True
-            if (code := code_of(value.value_coding.system, value.value_coding.code)) is not None:
-                coded.append(code)
-            if ordinal is None:
-                ordinal = _ordinal(value.value_coding.extension)
-        if number is None:
-            number = _number(value)
-        if ordinal is None:
+            if coding.code:
+                coded.append(code_of(coding.system, coding.code))
+            if coding.extension and ordinal is None:
+                ordinal = _ordinal(coding.extension)
+        elif isinstance(value.value_boolean, bool):
+            boolean = value.value_boolean if boolean is None else boolean
+        else:
+            number = _number(value) if number is None else number
+            answered = answered or bool(value.value_string)
+        if answer.extension and ordinal is None:
             ordinal = _ordinal(answer.extension)
-        if boolean is None and isinstance(value.value_boolean, bool):
-            boolean = value.value_boolean
-        answered = answered or bool(value.value_string)
     if not answered and number is None and ordinal is None and boolean is None:
         return None
     return Answer(
@@ -117,8 +121,8 @@ def _number(value: shapes.Answer | shapes.AidboxValue) -> float | None:
     return None
 
 
-def _ordinal(extensions: Iterable[shapes.Extension] | None) -> float | None:
-    for extension in extensions or ():
+def _ordinal(extensions: Iterable[shapes.Extension]) -> float | None:
+    for extension in extensions:
         if extension.url in ORDINALS:
             return _numeric(extension.value_decimal if extension.value_decimal is not None else extension.value_integer)
     return None
