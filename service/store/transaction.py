@@ -157,7 +157,7 @@ class Transaction:
             return set()
         rows = [tuple(key) for key in sorted(keys)]
         result = await self._connection.execute(statement, self._statements.patients.bind(rows))
-        return {PatientKey(source, patient_id) for source, patient_id in result.tuples()}
+        return {PatientKey(row.source, row.patient_id) for row in result}
 
 
 class _Statements:
