@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.domain import state
-from service.outbound import ledger
 from service.outbound.careplan import InvalidPlan, render, retract
 from service.outbound.destination import Permanent, PlanDelivery, Transient
 from service.store.errors import is_transient
@@ -165,7 +164,7 @@ class Reconciler:
                 claimed.revision,
                 claimed.counter,
                 delivered.route,
-                ledger.dump(delivered.ledger),
+                delivered.ledger,
             )
             for what in delivered.respected:
                 log.info("a clinician's status is respected", course=claimed.course_id, destination=name, status=what)
@@ -201,5 +200,5 @@ class Reconciler:
             counter=claimed.counter,
             plan=plan,
             causes=(),
-            ledger=ledger.load(claimed.remote),
+            ledger=claimed.remote,
         )

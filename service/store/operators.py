@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select, tuple_, update
 
 from service.domain.facts import Fact, PatientKey
 from service.store import delivery_rows
-from service.store.instants import micros
+from service.store.instants import instant, micros
 from service.store.rows import (
     COURSE,
     DELIVERY,
@@ -23,7 +23,7 @@ from service.store.rows import (
 )
 from service.store.tables import course, delivery, fact, history, parked, parked_record, patient
 from service.store.transaction import Transaction
-from service.store.values import Counts, ParkedKind, ParkedState, Retry
+from service.store.values import Counts, ParkedKind, ParkedState, PatientRecord, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,15 +79,17 @@ class Operators:
         async with self._connections.reading() as connection:
             return await Transaction(connection).facts_of(patients)
 
-    async def facts_and_courses(
-        self, patients: Sequence[PatientKey]
-    ) -> dict[PatientKey, tuple[list[Fact], list[StoredCourse]]]:
+    async def facts_and_courses(self, patients: Sequence[PatientKey]) -> dict[PatientKey, PatientRecord]:
         """Return facts and courses as they stood at one instant, so that one can be held against the other."""
+        key = tuple_(patient.c.source, patient.c.patient_id)
+        columns = select(patient.c.source, patient.c.patient_id, patient.c.projected_as_of)
         async with self._connections.reading(snapshot=True) as connection:
             transaction = Transaction(connection)
             facts = await transaction.facts_of(patients)
             courses = await transaction.courses_of(patients)
-        return {key: (facts[key], courses[key]) for key in facts}
+            result = await connection.execute(columns.where(key.in_([tuple(each) for each in patients])))
+            as_of = {PatientKey(source, id_): instant(at) for source, id_, at in result}
+        return {each: PatientRecord(facts[each], courses[each], as_of.get(each)) for each in facts}
 
     async def patients(self, after: PatientKey | None, limit: int) -> list[PatientKey]:
         """Return the next patients in key order, from the first if `after` is None."""
@@ -168,9 +170,9 @@ class Operators:
         )
         async with self._connections.reading() as connection:
             return Counts(
-                courses=dict((await connection.execute(courses)).tuples().all()),
+                courses=dict((await connection.execute(courses)).all()),
                 parked={(kind, reason): count for kind, reason, count in await connection.execute(waiting)},
-                undelivered=dict((await connection.execute(behind)).tuples().all()),
+                undelivered=dict((await connection.execute(behind)).all()),
             )
 
     async def prune_markers(self, older_than: datetime) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from service.domain.facts import FactKey, PatientKey
+    from service.domain.facts import Fact, FactKey, PatientKey
 
 Ledger: TypeAlias = Mapping[str, Mapping[str, str | None]]
 """Role of a plan's resource to what the destination knows it by: `id`, `version`, `hash`."""
@@ -93,6 +93,16 @@ class PatientUpdate:
     as_of: datetime
     courses: tuple[CourseUpdate, ...] = ()
     gone: tuple[GoneCourse, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PatientRecord:
+    """What the store has of one patient at one instant."""
+
+    facts: list[Fact]
+    courses: list[StoredCourse]
+    projected_as_of: datetime | None
+    """Of the last projection; None before the first."""
 
 
 @dataclass(frozen=True, slots=True)

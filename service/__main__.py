@@ -1,0 +1,5 @@
+"""`python -m service` is `ipt-bridge`."""
+
+from service.cli import main
+
+main()

@@ -1,0 +1,204 @@
+"""Wiring and lifecycle: settings in, the two loops, the sweeper and the probes running until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.configuration import load_mappings
+from service.deliveries import Reconciler
+from service.domain.course import Phase
+from service.health import Condition, Health, health_app, serving
+from service.inbound.records import Limits, Reason, SourceContext
+from service.inbound.relevance import Relevance
+from service.intake import UNPROCESSABLE, Feed, Intake
+from service.metrics import create_metrics
+from service.outbound.ehr import EhrDestination
+from service.outbound.fhir_client import FhirClient
+from service.outbound.topic import TopicDestination
+from service.settings import FhirDestination, KafkaDestination
+from service.store import Destination as StoredDestination
+from service.store import Store, is_transient
+from service.stream import Stream
+from service.vitals import Vitals
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from service.domain.mappings import Mappings
+    from service.outbound.destination import Destination
+    from service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+NUMBERS_S = 15.0
+"""How often the numbers that the database counts are read for the metrics (seconds)."""
+
+
+class NotMigrated(Exception):  # noqa: N818 - it says what the database is
+    """The tables are not those of this release; the message says what to run."""
+
+
+def now() -> datetime:
+    """Return the present: the one clock of the process, handed to the loops."""
+    return datetime.now(UTC)
+
+
+def all_mappings(settings: Settings) -> dict[str, Mappings]:
+    """Return the mappings of each source. Raises ConfigurationError or MappingError."""
+    return {source.id: load_mappings(settings, source.site) for source in settings.sources}
+
+
+def feeds(settings: Settings, mappings: Mapping[str, Mappings]) -> dict[str, Feed]:
+    """Return what the intake needs to know of each topic."""
+    found: dict[str, Feed] = {}
+    for source in settings.sources:
+        key_types = {topic.name: topic.resource_type for topic in source.topics if topic.resource_type}
+        context = SourceContext(source.id, source.time_zone, source.fhir_base, key_types)
+        feed = Feed(context, Relevance.of(mappings[source.id]), mappings[source.id])
+        found |= dict.fromkeys((topic.name for topic in source.topics), feed)
+    return found
+
+
+def destinations(settings: Settings) -> list[Destination]:
+    """Return the destinations that the settings name, none of them connected yet."""
+    return [_destination(settings, each) for each in settings.destinations]
+
+
+def _destination(settings: Settings, each: KafkaDestination | FhirDestination) -> Destination:
+    if isinstance(each, KafkaDestination):
+        connection = settings.kafka.client_options()
+        return TopicDestination(each.name, each.topic, connection=connection)
+    return EhrDestination(each.name, FhirClient(each.base, timeout_s=each.timeout_s))
+
+
+def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:
+    """Return the intake of all sources into a store."""
+    limits = Limits(
+        bytes=settings.limits.bytes,
+        depth=settings.limits.depth,
+        items=settings.limits.items,
+        entries=settings.limits.entries,
+    )
+    places = [StoredDestination(each.name, takes_over=each.kind == "fhir") for each in settings.destinations]
+    return Intake(store, feeds(settings, mappings), places, limits, vitals)
+
+
+def vitals_of(settings: Settings) -> Vitals:
+    """Return metrics at zero, health with nothing met yet, and the clock."""
+    metrics = create_metrics(
+        topics={source.id: tuple(topic.name for topic in source.topics) for source in settings.sources},
+        destinations=[each.name for each in settings.destinations],
+        reasons=[*(reason.value for reason in Reason), UNPROCESSABLE],
+    )
+    return Vitals(metrics, Health(), now)
+
+
+async def open_store(settings: Settings) -> Store:
+    """Return the store, its tables at this release's migration. Raises StoreError or NotMigrated.
+
+    A SQLite file is brought there by itself: nobody else has it. A server's tables are a person's decision.
+    """
+    store = await Store.open(settings.store.sqlalchemy_url())
+    try:
+        if settings.store.place.startswith("sqlite"):
+            await store.migrate()
+        state = await store.schema_state()
+    except BaseException:
+        await store.close()
+        raise
+    if not state.at_head:
+        await store.close()
+        msg = f"The tables in {settings.store.place} are not those of this release. Run `ipt-bridge migrate`."
+        raise NotMigrated(msg)
+    return store
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Run the service until `stop` is set; then finish what is in hand, commit it and leave the group.
+
+    Raises whatever ends a loop for good: nothing is lost by ending, the next start goes on from the store.
+    """
+    mappings = all_mappings(settings)
+    vitals = vitals_of(settings)
+    vitals.health.hold(Condition.CONFIGURATION)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(
+            serving(health_app(vitals.health, vitals.metrics), settings.http.host, settings.http.port)
+        )
+        store = await open_store(settings)
+        stack.push_async_callback(store.close)
+        vitals.health.hold(Condition.SCHEMA)
+        places = destinations(settings)
+        for each in places:
+            stack.push_async_callback(each.close)
+            behind = await store.deliveries.bring_up_to_date(each.name, now())
+            log.info("destination", name=each.name, behind=behind)
+        reconcilers = [Reconciler(store, each, mappings, settings.deliveries, vitals=vitals) for each in places]
+
+        def wake() -> None:
+            for reconciler in reconcilers:
+                reconciler.wake()
+
+        loop = intake(settings, store, vitals, mappings)
+        topics = [topic.name for source in settings.sources for topic in source.topics]
+        stream = Stream(settings.kafka, topics, loop, on_change=wake, vitals=vitals)
+        log.info("started", sources=[source.id for source in settings.sources], health=url)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(stream.run(stop))
+            group.create_task(_sweep(loop, stop, settings.sweeper.interval_s, wake, vitals))
+            group.create_task(_count(store, settings, stop, vitals))
+            for reconciler in reconcilers:
+                group.create_task(reconciler.run(stop))
+            vitals.health.hold(Condition.CONSUMING)
+            await stop.wait()
+            vitals.health.stopping = True
+            log.info("stopping")
+    log.info("stopped")
+
+
+async def _sweep(
+    loop: Intake, stop: asyncio.Event, interval_s: float, wake: Callable[[], None], vitals: Vitals
+) -> None:
+    """Project what has fallen due, again and again."""
+    while not stop.is_set():
+        vitals.turn("sweeper")
+        try:
+            if await loop.sweep():
+                wake()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("the database is away; the sweeper waits", exc_info=error)
+        await _pause(stop, interval_s)
+    vitals.health.ended("sweeper")
+
+
+async def _count(store: Store, settings: Settings, stop: asyncio.Event, vitals: Vitals) -> None:
+    """Put what the database counts into the metrics, again and again."""
+    metrics = vitals.metrics
+    while not stop.is_set():
+        try:
+            counts = await store.operators.counts()
+            active = sum(count for phase, count in counts.courses.items() if phase != Phase.CLOSED)
+            metrics.active_courses.set(active)
+            for each in settings.destinations:
+                pending = await store.deliveries.pending(each.name)
+                waited = (vitals.now() - pending.oldest).total_seconds() if pending.oldest else 0.0
+                metrics.undelivered(each.name).set(pending.count)
+                metrics.oldest_undelivered_seconds(each.name).set(max(0.0, waited))
+                metrics.fresh_ratio(each.name).set(max(0.0, 1 - pending.count / active) if active else 1.0)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("the database is away; its numbers are not current", exc_info=error)
+        await _pause(stop, NUMBERS_S)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)

@@ -1,0 +1,299 @@
+"""Commands: what an operator types. Each reads the settings, does one thing, and says what to do if it can't.
+
+Exit codes: 0 done; 1 done, and something was found (a check failed, courses differ, nothing of that name);
+2 wrong usage; 69 a part (Kafka, database, FHIR server) can't be reached; 70 a defect; 78 wrong settings or mappings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import orjson
+import structlog
+import typer
+from aiokafka.errors import KafkaError
+from rich.console import Console
+
+from service import app, operations, screens
+from service.configuration import ConfigurationError, load_settings
+from service.domain.mappings import MappingError
+from service.store import ParkedState, StoreError
+from service.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+FOUND = 1
+UNAVAILABLE = 69
+DEFECT = 70
+WRONG_SETTINGS = 78
+
+log = structlog.get_logger(__name__)
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Keeps an Interpersonal Psychotherapy CarePlan current in the EHR, from the FHIR events that it streams.",
+)
+parked = typer.Typer(no_args_is_help=True, help="What can't go on without a person: look, try again, discard.")
+cli.add_typer(parked, name="parked")
+
+Config = Annotated[Path | None, typer.Option("--config", help="TOML file; else IPT_CONFIG, else ./ipt-bridge.toml.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a text for people.")]
+SourceId = Annotated[str | None, typer.Option("--source", help="Only this source, where several have that patient.")]
+
+
+@cli.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something fails.")] = False,
+) -> None:
+    """Options of every command."""
+    _Debug.on = debug
+
+
+class _Debug:
+    on = False
+
+
+@cli.command()
+def run(config: Config = None) -> None:
+    """Read events, keep courses, deliver plans, until SIGTERM or Ctrl-C.
+
+    Example: `ipt-bridge run --config /etc/ipt-bridge.toml`
+    """
+    settings = load_settings(config)
+    configure_logging(settings.log)
+    asyncio.run(_until_signal(settings))
+
+
+async def _until_signal(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await app.serve(settings, stop)
+
+
+@cli.command()
+def migrate(config: Config = None) -> None:
+    """Bring the database's tables to this release.
+
+    Example: `ipt-bridge migrate`
+    """
+    settings = load_settings(config)
+    found = asyncio.run(operations.migrate(settings))
+    typer.echo(f"{settings.store.place}: was {found.current or 'empty'}, is {found.head}.")
+
+
+@cli.command()
+def check(
+    config: Config = None,
+    mappings_only: Annotated[
+        bool, typer.Option("--mappings-only", help="Only the mapping files; nothing is connected to.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try settings, mappings, Kafka, database and FHIR servers, and say what is wrong.
+
+    Exit code 1 if anything is. Example: `ipt-bridge check`
+    """
+    settings = load_settings(config)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the results say it in words
+    results = asyncio.run(operations.check(settings, mappings_only=mappings_only))
+    if as_json:
+        _print_json([asdict(each) for each in results])
+    else:
+        screens.checks(Console(), results)
+    if not all(each.ok for each in results):
+        raise typer.Exit(FOUND)
+
+
+@cli.command()
+def demo(
+    patients: Annotated[int, typer.Option(min=1, max=500, help="How many synthetic patients.")] = 40,
+    speed: Annotated[float, typer.Option(min=0, help="Events per second; 0: as fast as they go.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed, other patients.")] = 1,
+    no_fhir: Annotated[bool, typer.Option("--no-fhir", help="Kafka and SQLite only; starts in seconds.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Exit when the table is printed.")] = False,
+) -> None:
+    """Play synthetic patients through a real Kafka broker and a real FHIR server, and show their courses.
+
+    Needs the extra `sandbox`. Example: `ipt-bridge demo --patients 10 --once`
+    """
+    from service.sandbox.demo import run as play  # noqa: PLC0415 - the sandbox is an extra, absent in production
+
+    code = play(patients=patients, seed=seed, speed=speed, fhir=not no_fhir, once=once, console=Console())
+    raise typer.Exit(code)
+
+
+@cli.command()
+def show(patient: str, config: Config = None, source: SourceId = None, as_json: AsJson = False) -> None:
+    """Show a patient's courses, session by session.
+
+    Exit code 1 if there is none. Example: `ipt-bridge show P-0012`
+    """
+    settings = load_settings(config)
+    courses = asyncio.run(operations.courses_of_patient(settings, patient, source))
+    if not courses:
+        _not_found("No course of a patient with this id. Look at `ipt-bridge parked list` for events that wait.")
+    if as_json:
+        _print_json([operations.as_json(each) for each in courses])
+    else:
+        screens.courses(Console(), courses)
+
+
+@cli.command()
+def explain(
+    course: Annotated[str, typer.Argument(help="Course id, its first characters, or a patient id.")],
+    finding: Annotated[str | None, typer.Option("--finding", help="Only the finding with this id.")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a course's plan says what it says: rules, sources and facts.
+
+    Exit code 1 if there is none. Example: `ipt-bridge explain P-0012`
+    """
+    settings = load_settings(config)
+    explained = asyncio.run(operations.explained(settings, course, finding))
+    if not explained:
+        _not_found("No course or finding of that id. `ipt-bridge show PATIENT` lists them.")
+    if as_json:
+        _print_json([operations.reasons_as_json(each) for each in explained])
+    else:
+        screens.reasons(Console(), explained)
+
+
+@cli.command()
+def verify(config: Config = None, as_json: AsJson = False) -> None:
+    """Recompute every course from its facts and compare it with what is stored.
+
+    Exit code 1 if any differs. Example: `ipt-bridge verify`
+    """
+    settings = load_settings(config)
+    result = asyncio.run(operations.verify(settings, sys.stderr.isatty()))
+    if as_json:
+        _print_json(
+            {
+                "patients": result.patients,
+                "courses": result.courses,
+                "different": [list(key) for key in result.different],
+            }
+        )
+    else:
+        screens.verified(Console(), result)
+    if result.different:
+        raise typer.Exit(FOUND)
+
+
+@parked.command("list")
+def parked_list(
+    config: Config = None,
+    every: Annotated[bool, typer.Option("--all", help="Also what was retried or discarded.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what is parked, oldest first. Never shows what it holds."""
+    settings = load_settings(config)
+    items = asyncio.run(operations.parked(settings, None if every else ParkedState.OPEN))
+    if as_json:
+        _print_json(items)
+    else:
+        screens.parked(Console(), items)
+
+
+@parked.command("show")
+def parked_show(
+    item: int,
+    config: Config = None,
+    content: Annotated[
+        bool, typer.Option("--content", help="Print the record as it came: patient data on your screen.")
+    ] = False,
+) -> None:
+    """Show one parked item, why it is parked and what to do."""
+    settings = load_settings(config)
+    found = asyncio.run(operations.parked_item(settings, item))
+    if found is None:
+        _not_found("Nothing is parked under this number. `ipt-bridge parked list --all` lists all.")
+    screens.parked_item(Console(), found)
+    if content and found.record is not None:
+        sys.stdout.buffer.write((found.record.value or b"") + b"\n")
+
+
+@parked.command("retry")
+def parked_retry(items: list[int], config: Config = None) -> None:
+    """Try parked items again; what still can't go on is parked again. Exit code 1 if anything is."""
+    settings = load_settings(config)
+    waiting = asyncio.run(operations.retry(settings, items))
+    typer.echo(f"{len(items) - len(waiting)} went on, {len(waiting)} wait again.")
+    if waiting:
+        raise typer.Exit(FOUND)
+
+
+@parked.command("discard")
+def parked_discard(
+    items: list[int],
+    why: Annotated[str, typer.Option("--why", help="The reason, kept with the item. No patient data.")],
+    config: Config = None,
+) -> None:
+    """Close parked items for good. They stay in the database with the reason."""
+    settings = load_settings(config)
+    closed = asyncio.run(operations.discard(settings, items, why))
+    typer.echo(f"{closed} discarded.")
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 - whatever a command prints
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def _not_found(text: str) -> NoReturn:
+    typer.echo(f"ipt-bridge: {text}", err=True)
+    raise typer.Exit(FOUND)
+
+
+def main() -> NoReturn:
+    """Run the command line, and say in one sentence what went wrong."""
+    try:
+        cli()
+    except Exception as error:
+        if _Debug.on:
+            raise
+        sys.exit(_explained(error))
+    sys.exit(0)
+
+
+def _explained(error: Exception) -> int:
+    """Print what is wrong and what to do; return the exit code."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    match error:
+        case ConfigurationError() | MappingError() | app.NotMigrated():
+            text, code = str(error), WRONG_SETTINGS
+        case StoreError():
+            text, code = str(error), UNAVAILABLE
+        case KafkaError():
+            text = (
+                f"Kafka can't be reached or refuses ({type(error).__name__}). Set IPT_KAFKA__BOOTSTRAP or "
+                "[kafka] bootstrap; `ipt-bridge check` tries it."
+            )
+            code = UNAVAILABLE
+        case OSError():
+            text = f"{error.strerror or type(error).__name__}. `ipt-bridge check` tries every part."
+            code = UNAVAILABLE
+        case ImportError():
+            text, code = "The demo needs the extra: pip install 'ipt-bridge[sandbox]'.", WRONG_SETTINGS
+        case _:
+            text = f"A defect ({type(error).__name__}). Run it again with `ipt-bridge --debug …` and report that."
+            code = DEFECT
+    for line in text.splitlines():
+        sys.stderr.write(f"ipt-bridge: {line}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()

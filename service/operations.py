@@ -1,0 +1,265 @@
+"""What the commands do: one function each, from settings to plain values. Printing is in `screens.py`."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from rich.console import Console
+from rich.progress import Progress
+
+from service import app
+from service.domain import state
+from service.domain.explain import explain
+from service.domain.projection import project
+from service.inbound.records import Record
+from service.settings import FhirDestination, KafkaDestination
+from service.store import ParkedKind, ParkedState, Store, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from service.domain.course import Course
+    from service.domain.explain import Reason
+    from service.domain.facts import PatientKey
+    from service.domain.mappings import Mappings
+    from service.settings import Settings
+    from service.store import ParkedItem, Retry, SchemaState, StoredCourse
+    from service.store.values import PatientRecord
+
+PAGE = 500
+"""Patients verified, and parked items listed, at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether one part is as the service needs it."""
+
+    what: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What recomputing every course has shown."""
+
+    patients: int
+    courses: int
+    different: tuple[tuple[str, str], ...]
+    """Source and patient id of those whose stored courses are not what their facts say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A course and the reasons of what its plan says."""
+
+    course: Course
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A course with what is needed to put it into words."""
+
+    course: Course
+    mappings: Mappings
+
+
+@asynccontextmanager
+async def _store(settings: Settings) -> AsyncIterator[Store]:
+    store = await app.open_store(settings)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def migrate(settings: Settings) -> SchemaState:
+    """Bring the tables to this release and return the state that was found."""
+    store = await Store.open(settings.store.sqlalchemy_url())
+    try:
+        return await store.migrate()
+    finally:
+        await store.close()
+
+
+async def check(settings: Settings, *, mappings_only: bool) -> list[Check]:
+    """Return what each part is like. Raises MappingError where a mapping file is wrong."""
+    results = []
+    for source, mappings in app.all_mappings(settings).items():
+        count = len(mappings.instruments) + len(mappings.forms) + len(mappings.rules)
+        text = f"{count} instruments, forms and rules are sound"
+        results.append(Check(f"mappings of source {source}", ok=True, text=text))
+    if mappings_only:
+        return results
+    results += await _check_kafka(settings)
+    results.append(await _check_store(settings))
+    for each in settings.destinations:
+        if isinstance(each, FhirDestination):
+            results.append(await _check_fhir(each))
+    return results
+
+
+async def _check_kafka(settings: Settings) -> list[Check]:
+    where = ",".join(settings.kafka.bootstrap)
+    admin = AIOKafkaAdminClient(**settings.kafka.client_options(), request_timeout_ms=10_000)
+    try:
+        await admin.start()
+        known = set(await admin.list_topics())
+    except (KafkaError, OSError) as error:
+        text = f"can't reach Kafka at {where} ({type(error).__name__}); set IPT_KAFKA__BOOTSTRAP or [kafka] bootstrap"
+        return [Check("kafka", ok=False, text=text)]
+    finally:
+        await admin.close()
+    results = [Check("kafka", ok=True, text=f"{where} answers")]
+    read = [topic.name for source in settings.sources for topic in source.topics]
+    written = [each.topic for each in settings.destinations if isinstance(each, KafkaDestination)]
+    for name in (*read, *written):
+        there = name in known
+        results.append(Check(f"topic {name}", ok=there, text="exists" if there else "does not exist; create it"))
+    return results
+
+
+async def _check_store(settings: Settings) -> Check:
+    try:
+        async with await Store.open(settings.store.sqlalchemy_url()) as store:
+            found = await store.schema_state()
+    except StoreError as error:
+        return Check("store", ok=False, text=str(error))
+    place = settings.store.place
+    if found.at_head or place.startswith("sqlite"):
+        return Check("store", ok=True, text=f"{place} answers")
+    return Check("store", ok=False, text=f"{place} answers; run `ipt-bridge migrate`")
+
+
+async def _check_fhir(destination: FhirDestination) -> Check:
+    what = f"FHIR server {destination.name}"
+    try:
+        async with httpx.AsyncClient(timeout=destination.timeout_s) as client:
+            answer = await client.get(f"{destination.base}/metadata", headers={"Accept": "application/fhir+json"})
+        statement = orjson.loads(answer.content)
+        version = str(statement["fhirVersion"])
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+        text = f"{destination.base}/metadata gives no capability statement ({type(error).__name__}); set its base"
+        return Check(what, ok=False, text=text)
+    ours = version.startswith("4.")
+    return Check(what, ok=ours, text=f"FHIR {version}" + ("" if ours else "; R4 is needed"))
+
+
+async def courses_of_patient(settings: Settings, patient: str, source: str | None) -> list[Shown]:
+    """Return the courses of a patient, those that are gone left out."""
+    mappings = app.all_mappings(settings)
+    async with _store(settings) as store:
+        stored = await store.operators.courses_of_patient(patient, source)
+    return sorted(_shown(stored, mappings), key=lambda each: each.course.opened)
+
+
+def _shown(stored: Sequence[StoredCourse], mappings: dict[str, Mappings]) -> Iterator[Shown]:
+    for each in stored:
+        if not each.gone:
+            yield Shown(state.load(each.state), mappings[each.patient.source])
+
+
+def as_json(shown: Shown) -> dict[str, Any]:
+    """Return a course's state as JSON values."""
+    loaded: dict[str, Any] = orjson.loads(state.dump(shown.course))
+    return loaded
+
+
+async def explained(settings: Settings, name: str, finding: str | None) -> list[Explained]:
+    """Return the reasons of the course with that id or beginning of one, or of the courses of that patient."""
+    mappings = app.all_mappings(settings)
+    async with _store(settings) as store:
+        stored = await store.operators.courses_of_patient(name) or await store.operators.courses(name)
+    found = []
+    for each in _shown(stored, mappings):
+        try:
+            found.append(Explained(each.course, explain(each.course, each.mappings, finding)))
+        except KeyError:
+            continue
+    return found
+
+
+def reasons_as_json(each: Explained) -> dict[str, Any]:
+    """Return a course's reasons as JSON values."""
+    return {"course": each.course.id, "reasons": [asdict(reason) for reason in each.reasons]}
+
+
+async def verify(settings: Settings, progress: bool) -> Verified:  # noqa: FBT001 - whether a person watches
+    """Recompute all courses from their facts, as of when each patient was last projected."""
+    mappings = app.all_mappings(settings)
+    patients = courses = 0
+    different: list[tuple[str, str]] = []
+    async with _store(settings) as store:
+        with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+            task = bar.add_task("recomputing", total=None)
+            page = await store.operators.patients(None, PAGE)
+            while page:
+                for patient, record in (await store.operators.facts_and_courses(page)).items():
+                    patients += 1
+                    courses += sum(not each.gone for each in record.courses)
+                    if not _same(patient, record, mappings[patient.source]):
+                        different.append((patient.source, patient.patient_id))
+                bar.update(task, completed=patients)
+                page = await store.operators.patients(page[-1], PAGE)
+    return Verified(patients, courses, tuple(different))
+
+
+def _same(patient: PatientKey, record: PatientRecord, mappings: Mappings) -> bool:
+    """Whether the stored courses are what the facts say; a patient known by a marker alone has neither."""
+    stored = {each.course_id: each.revision for each in record.courses if not each.gone}
+    if record.projected_as_of is None:
+        return not stored and not record.facts
+    projected = project(patient, record.facts, record.projected_as_of, mappings).courses
+    return stored == {course.id: state.revision(state.dump(course), mappings) for course in projected}
+
+
+async def parked(settings: Settings, which: ParkedState | None) -> list[ParkedItem]:
+    """Return what is parked in a state, or in any."""
+    found: list[ParkedItem] = []
+    async with _store(settings) as store:
+        while page := await store.operators.parked(which, found[-1].id if found else 0, PAGE):
+            found += page
+    return found
+
+
+async def parked_item(settings: Settings, item: int) -> Retry | None:
+    """Return something parked with its record."""
+    async with _store(settings) as store:
+        return await store.operators.parked_content(item)
+
+
+async def retry(settings: Settings, items: Sequence[int]) -> list[int]:
+    """Try parked items again; return those that are parked again. A delivery is due at once."""
+    vitals = app.vitals_of(settings)
+    async with _store(settings) as store:
+        intake = app.intake(settings, store, vitals, app.all_mappings(settings))
+        tried = await store.operators.retry(items, vitals.now())
+        for each in tried:
+            if each.record is not None:
+                kept = each.record
+                record = Record(
+                    kept.topic, kept.partition, kept.offset, kept.timestamp, kept.key, kept.value, kept.headers
+                )
+                await intake.process([record])
+        again = []
+        for each in tried:
+            after = await store.operators.parked_content(each.item.id)
+            if after is not None and after.item.state is ParkedState.OPEN:
+                again.append(each.item.id)
+            elif each.item.kind is not ParkedKind.DELIVERY:
+                async with store.transaction() as transaction:
+                    await transaction.resolve([each.item.id], vitals.now())
+    return again
+
+
+async def discard(settings: Settings, items: Sequence[int], why: str) -> int:
+    """Close parked items for good; return how many were open."""
+    async with _store(settings) as store:
+        return await store.operators.discard(items, why, app.now())

@@ -1,0 +1,128 @@
+"""What the commands print for people, on a terminal or into a file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from service.domain.course import SessionState
+from service.inbound.records import Reason
+from service.outbound.narrative import lines
+from service.outbound.wording import day
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from service.domain.explain import Reason as Because
+    from service.operations import Check, Explained, Shown, Verified
+    from service.store import ParkedItem, Retry
+
+_MARKS = {SessionState.HELD: "●", SessionState.PLANNED: "○", SessionState.IN_PROGRESS: "◐"}
+
+
+def checks(console: Console, results: Sequence[Check]) -> None:
+    """Print one line for each part."""
+    for each in results:
+        mark, style = ("ok   ", "green") if each.ok else ("wrong", "red")
+        console.print(Text(mark, style), Text(f"{each.what}: {each.text}"), soft_wrap=True)
+
+
+def courses(console: Console, shown: Sequence[Shown]) -> None:
+    """Print each course: what a clinician reads, then session by session."""
+    for each in shown:
+        course = each.course
+        story = lines(course, each.mappings)
+        console.print(f"[bold]Patient {course.patient_id}[/bold]  course {course.id}  source {course.source}")
+        for text in (story.headline, story.focus, *story.scores):
+            console.print(f"  {text}", markup=False, soft_wrap=True)
+        for text in story.attention:
+            console.print(f"  ! {text}", style="red", markup=False, soft_wrap=True)
+        for text in story.notes:
+            console.print(f"  · {text}", markup=False, soft_wrap=True)
+        for line in story.work:
+            console.print(f"  {line.label}: {', '.join(line.items)}", markup=False, soft_wrap=True)
+        for text in story.next:
+            console.print(f"  {text}", markup=False, soft_wrap=True)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for heading in ("", "session", "date", "state", "phase", "minutes", "encounters", "forms"):
+            table.add_column(heading)
+        for session in course.sessions:
+            table.add_row(
+                _MARKS.get(session.state, "×"),
+                str(session.number or "–"),
+                day(session.start.date()),
+                session.state.value,
+                session.phase.value if session.phase else "–",
+                str(session.minutes or "–"),
+                ", ".join(session.encounters),
+                ", ".join(session.forms),
+            )
+        console.print(table)
+        console.print(f"  {story.basis}", style="dim", markup=False, soft_wrap=True)
+
+
+def reasons(console: Console, explained: Sequence[Explained]) -> None:
+    """Print the reasons of each course as a tree."""
+    for each in explained:
+        root = Tree(f"course {each.course.id} of patient {each.course.patient_id}")
+        for reason in each.reasons:
+            _grow(root, reason)
+        console.print(root, soft_wrap=True, markup=False, highlight=False)
+
+
+def _grow(tree: Tree, reason: Because) -> None:
+    text = "  ".join(part for part in (reason.text, ", ".join(reason.facts)) if part)
+    branch = tree.add(text.replace("[", r"\["))
+    if reason.source:
+        branch.add(f"source: {reason.source}".replace("[", r"\["), style="dim")
+    for inner in reason.because:
+        _grow(branch, inner)
+
+
+def verified(console: Console, result: Verified) -> None:
+    """Print what recomputing has shown."""
+    console.print(f"{result.courses} courses of {result.patients} patients recomputed from their facts.")
+    if not result.different:
+        console.print("Every one is as stored.")
+        return
+    console.print(f"{len(result.different)} patients differ: the service projects them again with their next event.")
+    for source, patient in result.different:
+        console.print(f"  {source} {patient}", markup=False)
+
+
+def parked(console: Console, items: Sequence[ParkedItem]) -> None:
+    """Print what is parked, a line each."""
+    if not items:
+        console.print("Nothing is parked.")
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("number", "state", "kind", "source", "reason", "at", "where from"):
+        table.add_column(heading)
+    for each in items:
+        table.add_row(str(each.id), each.state, each.kind, each.source, each.reason, each.path or "–", _origin(each))
+    console.print(table)
+
+
+def parked_item(console: Console, found: Retry) -> None:
+    """Print one parked item and what to do."""
+    item = found.item
+    console.print(f"{item.kind} {item.id}, {item.state}, from {_origin(item)}", markup=False, soft_wrap=True)
+    at = f" at {item.path}" if item.path else ""
+    console.print(f"{item.reason}{at}", markup=False, soft_wrap=True)
+    if item.reason in set(Reason):
+        console.print(Reason(item.reason).advice, markup=False, soft_wrap=True)
+    if item.note:
+        console.print(f"discarded: {item.note}", markup=False, soft_wrap=True)
+    console.print(f"Try again: ipt-bridge parked retry {item.id}", markup=False, soft_wrap=True)
+
+
+def _origin(item: ParkedItem) -> str:
+    if item.topic is not None:
+        place = f"{item.topic}/{item.partition}@{item.offset}"
+        return f"{place} entry {item.entry}" if item.entry >= 0 else place
+    return f"course {item.course_id} at {item.destination}"
