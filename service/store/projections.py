@@ -82,7 +82,7 @@ async def _store_courses(
     if not rows:
         return {}
     result = await connection.execute(statements.store_courses, statements.projected.bind(sorted(rows)))
-    return dict(result.tuples().all())
+    return dict(result.all())
 
 
 async def _store_gone(
@@ -93,7 +93,7 @@ async def _store_gone(
     if not rows:
         return {}
     result = await connection.execute(statements.store_gone, statements.gone.bind(sorted(rows)))
-    return dict(result.tuples().all())
+    return dict(result.all())
 
 
 async def _append_history(

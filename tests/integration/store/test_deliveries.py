@@ -1,0 +1,246 @@
+"""Wanted against seen, at each destination."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from service.store import ParkedKind, ParkedState, Pending, Postponed
+from tests.integration.store.samples import (
+    BEN,
+    EHR,
+    LATER,
+    LEASE,
+    NOW,
+    REMOTE,
+    SOON,
+    TOPIC,
+    course,
+    deliver,
+    delivery,
+    done,
+    gone,
+    update,
+    write,
+)
+
+if TYPE_CHECKING:
+    from service.store import Store
+
+
+async def test_changed_course_is_claimed_with_its_state(store: Store) -> None:
+    """A claim holds all that a destination needs, and the first attempt is counted."""
+    await write(store, update(course("c")))
+
+    (claimed,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
+
+    assert ("c", "topic", "anna", "r1", 1, b'"r1"', False, 1, None, None, {}) == (
+        claimed.course_id,
+        claimed.destination,
+        claimed.patient.patient_id,
+        claimed.revision,
+        claimed.counter,
+        claimed.state,
+        claimed.gone,
+        claimed.attempts,
+        claimed.seen,
+        claimed.route,
+        claimed.remote,
+    )
+
+
+async def test_acknowledged_delivery_is_not_claimed_again(store: Store) -> None:
+    """Once seen equals wanted there is nothing to do, and the ledger is kept."""
+    await write(store, update(course("c")))
+    await deliver(store, "topic", REMOTE)
+
+    assert [] == await store.deliveries.claim("topic", LATER, 10, LEASE)
+    state = await delivery(store, "c", "topic")
+    assert ("r1", NOW, None, REMOTE, "route") == (
+        state.seen,
+        state.seen_at,
+        state.behind_since,
+        state.remote,
+        state.route,
+    )
+
+
+async def test_only_the_newest_revision_is_delivered(store: Store) -> None:
+    """Revisions that nobody fetched in between are never sent; the wait is counted from the first."""
+    await write(store, update(course("c", "r1")))
+    await write(store, update(course("c", "r2")), now=SOON)
+
+    assert Pending(1, NOW) == await store.deliveries.pending("topic")
+    assert ["r2"] == [each.revision for each in await deliver(store, "topic", now=SOON)]
+    assert Pending(0, None) == await store.deliveries.pending("topic")
+
+
+async def test_course_that_changed_during_its_delivery_is_due_again(store: Store) -> None:
+    """What the destination acknowledged is what was sent, not what is wanted by then."""
+    await write(store, update(course("c", "r1")))
+    (under_way,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
+    await write(store, update(course("c", "r2")))
+    assert [] == await store.deliveries.claim("topic", SOON, 10, LEASE)
+
+    await store.deliveries.acknowledge([done(under_way)], SOON)
+
+    assert "r1" == (await delivery(store, "c", "topic")).seen
+    assert ["r2"] == [each.revision for each in await store.deliveries.claim("topic", SOON, 10, LEASE)]
+
+
+async def test_course_that_changed_and_changed_back_during_its_delivery_is_sent_once_more(store: Store) -> None:
+    """Nobody can know what reached the destination in between: equal revisions are not the same delivery."""
+    await write(store, update(course("c", "r1")))
+    (under_way,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
+    await write(store, update(course("c", "r2")))
+    await write(store, update(course("c", "r1")))
+
+    await store.deliveries.acknowledge([done(under_way)], SOON)
+
+    assert [3] == [each.counter for each in await store.deliveries.claim("topic", SOON, 10, LEASE)]
+
+
+async def test_claimed_delivery_is_nobody_elses_until_its_lease_ends(store: Store, other: Store) -> None:
+    """A worker that died is replaced when its lease is over."""
+    await write(store, update(course("c")))
+    await store.deliveries.claim("topic", NOW, 10, LEASE)
+
+    assert [] == await other.deliveries.claim("topic", NOW + LEASE / 2, 10, LEASE)
+    assert [2] == [each.attempts for each in await other.deliveries.claim("topic", NOW + LEASE, 10, LEASE)]
+
+
+async def test_workers_that_claim_at_once_share_the_deliveries(store: Store, other: Store) -> None:
+    """Each delivery goes to one worker."""
+    await write(store, update(*(course(f"c{n}") for n in range(20))))
+
+    claims = await asyncio.gather(*(each.deliveries.claim("topic", NOW, 4, LEASE) for each in (store, other) * 4))
+
+    claimed = [each.course_id for claim in claims for each in claim]
+    assert len(claimed) == len(set(claimed))
+    assert all(len(claim) <= 4 for claim in claims)
+
+
+async def test_failed_delivery_waits_for_its_next_attempt(store: Store) -> None:
+    """It backs off with its reason, and other destinations are not held up."""
+    await write(store, update(course("c")), to=(TOPIC, EHR))
+    (failed,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+
+    await store.deliveries.postpone([Postponed(failed.course_id, "ehr", LATER, "unavailable", REMOTE)])
+
+    assert [] == await store.deliveries.claim("ehr", SOON, 10, LEASE)
+    assert "unavailable" == (await delivery(store, "c", "ehr")).outcome
+    assert [(2, REMOTE)] == [
+        (each.attempts, each.remote) for each in await store.deliveries.claim("ehr", LATER, 10, LEASE)
+    ]
+    assert 1 == len(await store.deliveries.claim("topic", NOW, 10, LEASE))
+
+
+async def test_new_revision_does_not_cut_a_backoff_short(store: Store) -> None:
+    """A destination that is away is not tried more often because more happens."""
+    await write(store, update(course("c")))
+    await store.deliveries.claim("topic", NOW, 10, LEASE)
+    await store.deliveries.postpone([Postponed("c", "topic", LATER, "unavailable")])
+
+    await write(store, update(course("c", "r2")))
+
+    assert [] == await store.deliveries.claim("topic", SOON, 10, LEASE)
+
+
+async def test_late_failure_does_not_undo_anothers_success(store: Store) -> None:
+    """A worker whose lease ended may report after the one that took over."""
+    await write(store, update(course("c")))
+    await store.deliveries.claim("topic", NOW, 10, LEASE)
+    await deliver(store, "topic", now=NOW + LEASE)
+
+    await store.deliveries.postpone([Postponed("c", "topic", NOW + LEASE, "timeout")])
+
+    assert [] == await store.deliveries.claim("topic", NOW + 2 * LEASE, 10, LEASE)
+
+
+async def test_parked_delivery_waits_for_a_person(store: Store) -> None:
+    """It is not tried again by itself, counts as behind, and stands among what is parked."""
+    await park(store)
+
+    assert [] == await store.deliveries.claim("topic", LATER, 10, LEASE)
+    assert 1 == (await store.deliveries.pending("topic")).count
+    (item,) = await store.operators.parked()
+    assert (ParkedKind.DELIVERY, "main", "refused", "c", "topic") == (
+        item.kind,
+        item.source,
+        item.reason,
+        item.course_id,
+        item.destination,
+    )
+
+
+async def test_retried_delivery_is_due_and_resolved_by_its_success(store: Store) -> None:
+    """A person's retry ends with the destination's word."""
+    await park(store)
+    (item,) = await store.operators.parked()
+
+    (retry,) = await store.operators.retry([item.id], SOON)
+    await deliver(store, "topic", now=SOON)
+
+    assert None is retry.record
+    assert [ParkedState.RESOLVED] == [each.state for each in await store.operators.parked(None)]
+
+
+async def test_newer_revision_is_tried_without_a_person(store: Store) -> None:
+    """What was refused may be right by now; if it is not, the same item is open again."""
+    await park(store)
+    await write(store, update(course("c", "r2")))
+
+    await park_claimed(store)
+
+    assert ["refused"] == [each.reason for each in await store.operators.parked()]
+
+
+async def test_delivery_whose_course_has_changed_is_not_parked(store: Store) -> None:
+    """The refusal was of a plan that nobody wants any more."""
+    await write(store, update(course("c")))
+    (claimed,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
+    await write(store, update(course("c", "r2")))
+
+    await store.deliveries.park_delivery(claimed, "refused", NOW)
+
+    assert [] == await store.operators.parked()
+    assert ["r2"] == [each.revision for each in await store.deliveries.claim("topic", NOW, 10, LEASE)]
+
+
+async def test_destination_that_is_added_later_wants_every_course(store: Store) -> None:
+    """Also what it missed while it was not configured; never a course that is gone and that it never had."""
+    await write(store, update(course("a"), course("b"), course("never-sent")))
+    await write(store, update(gone=(gone("never-sent"),)))
+    assert 2 == await store.deliveries.bring_up_to_date("ehr", NOW)
+    await deliver(store, "ehr", REMOTE)
+    await write(store, update(course("a", "r2"), gone=(gone("b"),)))
+
+    assert 2 == await store.deliveries.bring_up_to_date("ehr", NOW)
+
+    assert [("a", False), ("b", True)] == [
+        (each.course_id, each.gone) for each in await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    ]
+    assert 0 == await store.deliveries.bring_up_to_date("ehr", NOW)
+
+
+async def test_counts_tell_phases_parked_and_undelivered(store: Store) -> None:
+    """What the metrics show."""
+    await write(store, update(course("a"), course("b")), update(course("d"), patient=BEN))
+    await write(store, update(course("a"), gone=(gone("b"),)))
+    await deliver(store, "topic", only="a")
+
+    counts = await store.operators.counts()
+
+    assert ({"middle": 2}, {}, {"topic": 1}) == (counts.courses, counts.parked, counts.undelivered)
+
+
+async def park(store: Store) -> None:
+    """Park the first delivery of a course."""
+    await write(store, update(course("c")))
+    await park_claimed(store)
+
+
+async def park_claimed(store: Store) -> None:
+    """Park the one delivery that is due."""
+    (claimed,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
+    await store.deliveries.park_delivery(claimed, "refused", NOW)
