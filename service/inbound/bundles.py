@@ -27,8 +27,10 @@ def is_notification(bundle: Mapping[str, Any]) -> bool:
     entries = bundle.get("entry")
     if bundle.get("type") != "history" or not isinstance(entries, list) or not entries:
         return False
-    first = _object(_object(entries[0]).get("resource"))
-    return first.get("resourceType") in NOTIFICATION_STATUSES
+    first = _object(entries[0])
+    if _object(first.get("request")).get("method") == "PATCH":
+        return False
+    return _object(first.get("resource")).get("resourceType") in NOTIFICATION_STATUSES
 
 
 def open_bundle(
