@@ -89,7 +89,7 @@ class FhirServer:
 
     def start(self) -> None:
         """Return when the server answers."""
-        jars = load("hapi", f"HAPI FHIR {self.version}", self._progress)
+        jars = load(locked("hapi"), f"HAPI FHIR {self.version}", self._progress)
         classes = compiled("HapiServer.java", jars, self._progress)
         self._folder = Path(tempfile.mkdtemp(prefix="ipt-bridge-fhir-"))
         program = Program(

@@ -1,8 +1,10 @@
-"""The Java archives of each part: named, sized and hashed in `jars/*.lock`, loaded once a machine."""
+"""The Java archives of each part: named, sized and hashed in `locks/*.lock`, loaded once a machine."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +27,8 @@ Progress = Callable[[str, int, int], None]
 """Called with what is loading, bytes loaded so far and bytes in all; from any thread, one at a time."""
 
 CONNECTIONS = 8
-TIMEOUT_S = 60
+TIMEOUT_S = 30
+STORAGE_ERRORS = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPERM, errno.EROFS})
 ATTEMPTS = 3  # a registry or a proxy drops a connection now and then
 
 
@@ -64,25 +67,24 @@ class Jar:
 
 
 def locked(name: str) -> list[Jar]:
-    """The archives that `jars/{name}.lock` lists, one a line: coordinates, SHA-256, size."""
-    text = (files("service.sandbox") / "jars" / f"{name}.lock").read_text()
+    """The archives that `locks/{name}.lock` lists, one a line: coordinates, SHA-256, size."""
+    text = (files("service.sandbox") / "locks" / f"{name}.lock").read_text()
     rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
     return [Jar(coordinates, sha256, int(size)) for coordinates, sha256, size in rows]
 
 
-def load(name: str, title: str, progress: Progress = silent) -> list[Path]:
-    """Paths of all archives of a part, loaded first where they are missing.
+def load(jars: Sequence[Jar], title: str, progress: Progress = silent) -> list[Path]:
+    """Paths of the archives, loaded first where they are missing.
 
     An archive that the machine's own Maven folder has is taken from there. Whatever is loaded is
     taken only with the size and hash that the lock file names. Raises SandboxError.
     """
     store = cache_folder() / "jars"
-    jars = locked(name)
     missing = [jar for jar in jars if not _complete(store / jar.path, jar)]
     if missing:
         try:
             _load(missing, store, partial(progress, title))
-        except OSError as error:  # requests' errors are OSErrors too
+        except OSError as error:  # the errors of requests are OSErrors too
             raise _explained(error, title, missing, store) from error
     return [store / jar.path for jar in jars]
 
@@ -99,7 +101,7 @@ def _load(missing: Sequence[Jar], store: Path, progress: Callable[[int, int], No
     def loaded(size: int) -> None:
         nonlocal done
         with one_at_a_time:
-            done += size
+            done = min(done + size, total)  # what had to be loaded twice counts once
             progress(done, total)
 
     loaded(0)
@@ -108,40 +110,60 @@ def _load(missing: Sequence[Jar], store: Path, progress: Callable[[int, int], No
     with TemporaryDirectory(prefix=".loading-", dir=store.parent) as part:
         context = maven(Path(part), loaded)
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            list(pool.map(partial(_load_one, context, store), missing))
+            for content in pool.map(partial(_content, context, loaded), missing):
+                content.place(store)
 
 
-def _load_one(context: MavenContext, store: Path, jar: Jar) -> None:
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    jar: Jar
+    path: Path
+
+    def place(self, store: Path) -> None:
+        target = store / self.jar.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self.path.replace(target)
+
+
+def _content(context: MavenContext, loaded: Callable[[int], None], jar: Jar) -> _Loaded:
+    found = context.repo_cache / jar.path
+    own = _own_repository() / jar.path
+    if _complete(own, jar) and _sha256(own) == jar.sha256:
+        found.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(own, found)
+        loaded(jar.size)
+        return _Loaded(jar, found)
     group, artifact, version, *classifier = jar.coordinates.split(":")
     wanted = context.project(group, artifact).at_version(version).artifact("".join(classifier))
     for attempt in range(1, ATTEMPTS + 1):
+        found.unlink(missing_ok=True)
         try:
-            found = wanted.resolve()
+            wanted.resolve()
         except OSError:
             if attempt == ATTEMPTS:
                 raise
         except RuntimeError as error:
             raise SandboxError(
-                f"No configured repository has {jar.coordinates}. Look at the repositories in jgo's own settings file."
+                f"No repository has {jar.coordinates}. Look at the repositories in jgo's settings file."
             ) from error
         else:
-            content = found.read_bytes()
-            if hashlib.sha256(content).hexdigest() == jar.sha256:
-                _place(content, store / jar.path, context.repo_cache)
-                return
-            if found.is_relative_to(context.repo_cache):
-                found.unlink()
+            if _sha256(found) == jar.sha256:
+                return _Loaded(jar, found)
     raise SandboxError(
         f"{jar.coordinates} arrived with another content than the one this version was made with. "
         "Try again; if it stays so, look at what stands between this machine and the registry."
     )
 
 
-def _place(content: bytes, target: Path, folder: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    whole = folder / f"{target.name}.whole"
-    whole.write_bytes(content)
-    whole.replace(target)
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own_repository() -> Path:
+    from jgo.config import GlobalSettings  # noqa: PLC0415 - the extra may be missing
+
+    return Path(GlobalSettings.load().repo_cache)
 
 
 def maven(repo_cache: Path, loaded: Callable[[int], None] = lambda _: None) -> MavenContext:
@@ -164,15 +186,16 @@ def maven(repo_cache: Path, loaded: Callable[[int], None] = lambda _: None) -> M
     return MavenContext(
         resolver=PythonResolver(progress_callback=on_download),
         repo_cache=repo_cache,
-        local_repos=[settings.repo_cache],
-        remote_repos={**settings.repositories, "central": MAVEN_CENTRAL_URL},
+        local_repos=[],
+        # A site's own repository comes first, or stands for the public one where it has its name.
+        remote_repos=settings.repositories | {"central": settings.repositories.get("central", MAVEN_CENTRAL_URL)},
         timeout=TIMEOUT_S,
     )
 
 
 def _explained(error: OSError, title: str, missing: Sequence[Jar], store: Path) -> SandboxError:
     size = sum(jar.size for jar in missing) / 1e6
-    if isinstance(error.errno, int) and error.filename:
+    if error.errno in STORAGE_ERRORS:
         return SandboxError(
             f"{title} can't be stored in {store}: {error.strerror}. It needs {size:.0f} MB there; "
             "free some space, or set XDG_CACHE_HOME to another folder."

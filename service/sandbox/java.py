@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from service.sandbox.jars import Progress, cache_folder, load, missing_extra, silent
+from service.sandbox.jars import Progress, cache_folder, load, locked, missing_extra, silent
 from service.sandbox.process import SandboxError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def compiled(source: str, classpath: Sequence[Path], progress: Progress = silent
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    compiler = load("compiler", "The Java compiler", progress)
+    compiler = load(locked("compiler"), "The Java compiler", progress)
     with TemporaryDirectory(prefix=".compiling-", dir=target.parent) as folder:
         work = Path(folder)
         (work / source).write_bytes(text)

@@ -76,7 +76,7 @@ class Broker:
 
     def start(self) -> None:
         """Return when the broker serves; on the data of the run before, if there was one."""
-        classpath = load("kafka", f"Apache Kafka {self.version}", self._progress)
+        classpath = load(locked("kafka"), f"Apache Kafka {self.version}", self._progress)
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="ipt-bridge-kafka-"))
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Writes `jars/*.lock`: run `python -m service.sandbox.lock` after a change of a version below."""
+"""Writes `locks/*.lock`: run `python -m service.sandbox.lock` after a change of a version below."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ def lock(coordinates: tuple[str, ...], repository: Path) -> list[str]:
 if __name__ == "__main__":
     with TemporaryDirectory() as folder:
         for name, coordinates in COORDINATES.items():
-            path = Path(__file__).parent / "jars" / f"{name}.lock"
+            path = Path(__file__).parent / "locks" / f"{name}.lock"
             path.write_text("\n".join(lock(coordinates, Path(folder))) + "\n")

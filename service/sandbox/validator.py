@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 import orjson
 
-from service.sandbox.jars import Progress, load, silent
+from service.sandbox.jars import Progress, load, locked, silent
 from service.sandbox.java import Program, command, compiled
 from service.sandbox.process import SandboxError
 
@@ -57,7 +57,7 @@ class Validator:
 
     def start(self) -> None:
         """Return when the validator has read all definitions."""
-        jars = load("validator", "The FHIR validator", self._progress)
+        jars = load(locked("validator"), "The FHIR validator", self._progress)
         classes = compiled("Validator.java", jars, self._progress)
         self._folder = Path(tempfile.mkdtemp(prefix="ipt-bridge-validator-"))
         program = Program(
