@@ -48,7 +48,8 @@ def _known_elements(resource_type: str) -> frozenset[str]:
 
 
 def _path(resource_type: str, location: tuple[int | str, ...], kind: str) -> str:
-    parts = [resource_type, *(part for part in location if isinstance(part, str))]
+    # "root" is pydantic's own, for a value that is no object at all.
+    parts = [resource_type, *(part for part in location if isinstance(part, str) and part != "root")]
     if kind == "extra_forbidden" and not (len(parts) == 2 and parts[1] in _known_elements(resource_type)):  # noqa: PLR2004 - the resource and its element
         parts[-1] = "?"
     return ".".join(parts)
