@@ -86,7 +86,11 @@ class Incoming:
         """Return the statement's parameters for these rows; there is at least one, of plain values."""
         if self._names:
             return dict(zip(self._names, map(list, zip(*rows, strict=True)), strict=True))
-        return {"incoming": orjson.dumps(rows).decode()}
+        try:
+            return {"incoming": orjson.dumps(rows).decode()}
+        except orjson.JSONEncodeError:
+            text = "The store can't hold a value (too large a number, or no text). Park the record it came from."
+            raise StoreError(text, transient=False) from None
 
 
 def insert(dialect: str, table: Table) -> Insert:

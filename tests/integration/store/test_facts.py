@@ -131,6 +131,7 @@ async def test_patient_is_known_once_locked(store: Store) -> None:
 
 async def test_error_rolls_the_whole_batch_back(store: Store) -> None:
     """A transaction is stored altogether or not at all, and other people's errors pass through it."""
+
     async def fail() -> None:
         async with store.transaction() as transaction:
             await transaction.merge([fact("e")])

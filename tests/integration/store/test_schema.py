@@ -1,0 +1,62 @@
+"""The tables and their migrations."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from service.store import SchemaState, Store
+from service.store.tables import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+HEAD = "0001"
+
+
+def differences(connection: Connection) -> Sequence[object]:
+    """What alembic would change to make the tables those of the code."""
+    found: Sequence[object] = compare_metadata(
+        MigrationContext.configure(connection, opts={"compare_type": True}), metadata
+    )
+    return found
+
+
+async def test_migrations_make_the_tables_that_the_code_knows(store: Store, url: str) -> None:
+    """Nothing is left that alembic would change."""
+    assert (await store.schema_state()).at_head
+    drivers = {"sqlite:": "sqlite+aiosqlite:", "postgresql:": "postgresql+asyncpg:"}
+    for plain, driver in drivers.items():
+        url = url.replace(plain, driver)
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        found = await connection.run_sync(differences)
+    await engine.dispose()
+
+    assert [] == found
+
+
+async def test_empty_database_says_so_until_it_is_migrated(url: str) -> None:
+    """The state tells what is there and what is needed."""
+    async with await Store.open(url) as store:
+        assert SchemaState(None, HEAD) == await store.schema_state()
+        assert SchemaState(None, HEAD) == await store.migrate()
+        assert SchemaState(HEAD, HEAD) == await store.schema_state()
+
+
+async def test_of_migrators_at_once_one_migrates(url: str) -> None:
+    """The others wait, and find the work done."""
+
+    async def migrate() -> SchemaState:
+        async with await Store.open(url) as store:
+            return await store.migrate()
+
+    found = await asyncio.gather(*(migrate() for _ in range(4)))
+
+    assert [HEAD, HEAD, HEAD, None] == sorted((each.current for each in found), key=lambda each: each or "~")
