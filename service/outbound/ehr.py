@@ -102,7 +102,11 @@ class _Writing:
         if await self.client.read("CarePlan", dict(resources)[CAREPLAN]["id"]) is not None:
             # An answer was lost, or the ledger was: what a clinician wrote since must not be overwritten.
             return False
-        bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [_entry(body) for _, body in resources]}
+        bundle = {
+            "resourceType": "Bundle",
+            "type": "transaction",
+            "entry": [_entry(self.client.base, body) for _, body in resources],
+        }
         try:
             versions = await self.client.transaction(bundle, request_id=self.request_id)
         except Conflict:
@@ -171,10 +175,10 @@ class _Writing:
         return await self.client.put(resource, if_match=found.version, request_id=self.request_id)
 
 
-def _entry(resource: Element) -> Element:
+def _entry(base: str, resource: Element) -> Element:
     # Client-assigned ids: a creation that is done twice makes nothing twice.
     url = f"{resource['resourceType']}/{resource['id']}"
-    return {"fullUrl": url, "resource": resource, "request": {"method": "PUT", "url": url}}
+    return {"fullUrl": f"{base}/{url}", "resource": resource, "request": {"method": "PUT", "url": url}}
 
 
 def _remote(ours: Element, version: str | None, *, foreign: bool) -> Remote:

@@ -78,6 +78,11 @@ class FhirClient:
             timeout=timeout_s,
         )
 
+    @property
+    def base(self) -> str:
+        """The server's FHIR base URL."""
+        return self._base
+
     async def read(self, kind: str, resource_id: str) -> Found | None:
         """Return a resource; None if the server does not have it, or has it deleted."""
         answer = await self._send("GET", f"{kind}/{resource_id}")
