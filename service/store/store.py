@@ -20,7 +20,6 @@ from service.store.transaction import Transaction
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
-    from types import TracebackType
 
     from service.store.values import SchemaState
 
@@ -104,10 +103,5 @@ class Store:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
