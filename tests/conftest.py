@@ -1,5 +1,6 @@
-"""The real parts, each started when the first test asks for it and stopped after the last test.
+"""What many tests share: the standard mappings, and the real parts.
 
+A part is started when the first test asks for it and stopped after the last test.
 A part that can't start is an error, never a skip: a green run has tested what it says.
 """
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from service.domain.mapping_files import parse
 from service.sandbox.hapi import FhirServer
 from service.sandbox.kafka import Broker
 from service.sandbox.postgres import Postgres
@@ -18,7 +20,21 @@ from service.sandbox.validator import Validator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from service.domain.mappings import Mappings
+
 MAPPINGS = Path(__file__).parents[1] / "mappings"
+
+
+@pytest.fixture(scope="session")
+def mapping_files() -> dict[str, bytes]:
+    """Every file of `mappings/` by its path within the folder."""
+    return {path.relative_to(MAPPINGS).as_posix(): path.read_bytes() for path in MAPPINGS.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def mappings(mapping_files: dict[str, bytes]) -> Mappings:
+    """The standard mappings, with no site's own."""
+    return parse(mapping_files)
 
 
 @pytest.fixture(scope="session")

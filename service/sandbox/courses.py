@@ -32,7 +32,9 @@ _FEW = 4
 """With fewer sessions nothing is corrected."""
 _THURSDAY = 3
 _ODD_DURATION = 3
-"""Number of the session whose end precedes its start, where records are odd."""
+"""Number of the session that was closed too late, where records are odd."""
+_FORGOTTEN = 26 * 60
+"""Length in minutes of an encounter that nobody closed until the next day."""
 _ODD_DAY = 4
 """Number of the session on whose day a second encounter was held, where records are odd."""
 
@@ -112,7 +114,7 @@ def play(story: Story, cast: Cast, rng: Random, today: date) -> Chart:
             chart.write(visit.missed(start), start + timedelta(minutes=30))
             booked_at = start + timedelta(minutes=40)
     if story.archetype is Archetype.CORRECTED:
-        course.take_back(at_clinic(slots[2].day, cast.clock))
+        course.take_back(at_clinic(slots[0].day - _WEEK, cast.clock))
     return chart
 
 
@@ -137,7 +139,7 @@ def _slots(story: Story, rng: Random, today: date) -> Iterator[Slot]:
         day += gap if place else timedelta()
         held += outcome == "held"
         yield Slot(day, outcome, held if outcome == "held" else None)
-    if story.weeks_since == 0:
+    if story.weeks_since == 0 or not outcomes:
         yield Slot(day + (_MONTH if story.maintenance else _WEEK), "booked")
 
 
@@ -188,10 +190,8 @@ class _Course:
         self.chart.write(visit.in_progress(start), start + timedelta(minutes=1))
         minutes = self.rng.choice(_MINUTES)
         odd = self.story.archetype is Archetype.ODD_RECORDS
-        self.chart.write(
-            visit.finished(start, -5 if odd and number == _ODD_DURATION else minutes),
-            start + timedelta(minutes=minutes + 1),
-        )
+        lasted = _FORGOTTEN if odd and number == _ODD_DURATION else minutes
+        self.chart.write(visit.finished(start, lasted), start + timedelta(minutes=lasted + 1))
         if odd and number == _ODD_DAY:
             second = self.cast.visit("e-second", PSYCHOTHERAPY_45)
             later = start + timedelta(hours=2)

@@ -55,7 +55,7 @@ class Visit:
         return self._version("in-progress", {"start": local(start)})
 
     def finished(self, start: datetime, minutes: float) -> Resource:
-        """Return the encounter as it was held; negative minutes make its end precede its start."""
+        """Return the encounter as it was held."""
         return self._version("finished", {"start": local(start), "end": local(start + timedelta(minutes=minutes))})
 
     def cancelled(self, start: datetime) -> Resource:

@@ -25,11 +25,11 @@ class Event:
     """Which stream it belongs to: `Encounter` or `QuestionnaireResponse`."""
     key: str
     """Key of the record: the resource's relative reference, `Encounter/P-0007-e3`."""
-    resource: Resource | None
+    resource: Resource | None = field(repr=False)
     """None for a tombstone, or where `broken` stands in its place."""
     time: datetime
     """When it was written; a record's timestamp, for a tombstone has no other time."""
-    broken: bytes | None = None
+    broken: bytes | None = field(default=None, repr=False)
     """What is sent instead of a resource that can be read."""
 
     @property

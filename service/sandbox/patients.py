@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import time, timedelta
 from random import Random
 from typing import TYPE_CHECKING
@@ -32,9 +32,9 @@ class SyntheticPatient:
 
     patient_id: str
     story: Story
-    resources: tuple[Resource, ...]
+    resources: tuple[Resource, ...] = field(repr=False)
     """Patient, practitioner and condition: what a FHIR server holds before the first event."""
-    events: tuple[Event, ...]
+    events: tuple[Event, ...] = field(repr=False)
     """In the order in which they are written."""
 
 
