@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import httpx
 
@@ -13,9 +13,6 @@ from service.sandbox.jars import Progress, load, locked, silent
 from service.sandbox.java import Program, command, compiled
 from service.sandbox.process import Child, SandboxError, free_port
 from service.sandbox.sharing import Sharing, sharing
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 HEAP = "768m"
 READY_S = 180  # 10-20 s on two quiet cores
@@ -131,12 +128,7 @@ class FhirServer:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _answers(self) -> bool:

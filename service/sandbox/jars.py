@@ -32,7 +32,7 @@ STORAGE_ERRORS = frozenset({errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EPER
 ATTEMPTS = 3  # a registry or a proxy drops a connection now and then
 
 
-def silent(what: str, done: int, total: int) -> None:
+def silent(_what: str, _done: int, _total: int) -> None:
     """Progress for those who wait without looking."""
 
 

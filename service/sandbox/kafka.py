@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import shutil
 import socket
 import struct
 import subprocess
 import tempfile
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -20,12 +18,12 @@ from service.sandbox.process import Child, SandboxError, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from types import TracebackType
 
     from aiokafka.admin import NewTopic
 
 HEAP = "384m"
 READY_S = 90  # 3-9 s on two quiet cores; a cold disk and a busy machine take longer
+CLUSTER = "IptBridgeSandboxKafkaA"  # 16 bytes in base64; a random one may begin with a hyphen, as an option does
 TOPIC_EXISTS = 36  # Kafka's error code TOPIC_ALREADY_EXISTS
 
 
@@ -127,17 +125,12 @@ class Broker:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _format(self, classpath: list[Path], settings: Path) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-        arguments = ("format", "--standalone", "-t", cluster, "-c", str(settings))
+        # A leading zero byte: an id that begins with "-" would read as an option.
+        arguments = ("format", "--standalone", "-t", CLUSTER, "-c", str(settings))
         program = Program("kafka.tools.StorageTool", classpath, heap="128m")
         line = command(program, *arguments, folder=settings.parent)
         log = settings.parent / "format.log"

@@ -10,12 +10,9 @@ import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from service.sandbox.process import Child, SandboxError, Way, free_port
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 READY_S = 60
 # Homebrew, Debian and its relatives, Red Hat and its relatives
@@ -92,12 +89,7 @@ class Postgres:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _prepare(self) -> None:
