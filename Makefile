@@ -23,15 +23,17 @@ check: $(CHECKS:%=check-%) ## style, types, imports, dead code, dependencies, ma
 
 lock: ## bring requirements/*.lock in line with pyproject.toml (ARGS=--upgrade takes newer versions)
 	@command -v uv >/dev/null || { echo 'ipt-bridge: make lock needs uv. Install it (pip install uv).' >&2; exit 1; }
-	$(LOCK) $(ARGS) --all-extras --output-file requirements/dev.lock
-	$(LOCK) --constraint requirements/dev.lock --extra build --extra sandbox --output-file requirements/sandbox.lock
-	$(LOCK) --constraint requirements/dev.lock --extra build --output-file requirements/service.lock
+	$(LOCK) $(ARGS) --all-extras --group build --output-file requirements/dev.lock
+	$(LOCK) --constraint requirements/dev.lock --group build --extra sandbox --output-file requirements/sandbox.lock
+	$(LOCK) --constraint requirements/dev.lock --output-file requirements/service.lock
+	uv pip compile $(LOCKED) --constraint requirements/dev.lock --group build --output-file requirements/build.lock
 
 format: $(DEV) ## bring the code into its form
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/ruff format .
 
-LOCK = uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate pyproject.toml
+LOCKED = --quiet --universal --generate-hashes --no-header --no-annotate
+LOCK = uv pip compile $(LOCKED) pyproject.toml
 
 # The second stamp says that .venv holds the smaller lock too: the locks agree in every version.
 $(DEV): requirements/dev.lock

@@ -30,7 +30,7 @@ def is_notification(bundle: Mapping[str, Any]) -> bool:
     first = _object(entries[0])
     if _object(first.get("request")).get("method") == "PATCH":
         return False
-    return _object(first.get("resource")).get("resourceType") in NOTIFICATION_STATUSES
+    return _text(_object(first.get("resource")).get("resourceType")) in NOTIFICATION_STATUSES
 
 
 def open_bundle(
@@ -76,10 +76,10 @@ def open_entry(
     `path` is the entry's own; `assembled` stands in where the entry gives no time.
     """
     request, response = _object(entry.get("request")), _object(entry.get("response"))
-    method = request.get("method")
+    method = _text(request.get("method"))
     if method in _NO_CHANGE:
         return None
-    operation = _OPERATIONS.get(method, Operation.UPDATE) if isinstance(method, str) else Operation.UPDATE
+    operation = _OPERATIONS.get(method, Operation.UPDATE)
     resource = entry.get("resource") if operation is not Operation.DELETE and method != "PATCH" else None
     path = f"{path}.resource"
     if resource is not None and not isinstance(resource, dict):
@@ -130,3 +130,7 @@ def _local(entries: list[Any]) -> dict[str, str]:
 
 def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

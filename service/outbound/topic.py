@@ -6,8 +6,8 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has no type marks
-from aiokafka.errors import (  # type: ignore[import-untyped]  # as above
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
     ProducerClosed,

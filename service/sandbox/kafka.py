@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]  # it has no type marks
+from aiokafka.admin import AIOKafkaAdminClient
 
 from service.sandbox.jars import Progress, load, locked, silent
 from service.sandbox.java import Program, command

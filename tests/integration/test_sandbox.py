@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import asyncpg  # type: ignore[import-untyped]  # it has no type marks
+import asyncpg
 import httpx
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]  # it has no type marks
-from aiokafka.admin import NewTopic  # type: ignore[import-untyped]  # as above
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import NewTopic
 
 from service.sandbox.kafka import Broker
 from service.sandbox.process import Child, SandboxError

@@ -8,7 +8,7 @@ import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import asyncpg  # type: ignore[import-untyped]  # asyncpg has no annotations
+import asyncpg
 import pytest
 
 from service.store import Store, StoreError, is_transient
