@@ -144,6 +144,7 @@ def test_every_entry_of_a_bundle_stands_on_its_own(
             {"fullUrl": "http://ehr.example/fhir/Encounter/e-1", "resource": {"resourceType": "Encounter"}},
             "update Encounter/e-1",
         ),
+        ({"request": {"method": ["PUT"]}, "response": 7, "resource": encounter()}, "update Encounter/e-1"),
     ],
 )
 def test_entry_says_what_happened(
