@@ -31,7 +31,7 @@ FILES = sorted(
 
 def told(reading: RecordReading) -> dict[str, Any]:
     """Return a record's reading as its expected file has it, without what is empty."""
-    return _without_empty(
+    whole: dict[str, Any] = _without_empty(
         {
             "facts": [
                 {
@@ -54,6 +54,7 @@ def told(reading: RecordReading) -> dict[str, Any]:
             "skipped": reading.skipped,
         }
     )
+    return whole
 
 
 def _order(order: OrderKey) -> str:
