@@ -230,8 +230,8 @@ class Limits(_Group):
     """Largest value of a record (bytes)."""
     depth: PositiveInt = 64
     """Deepest nesting of its JSON (levels)."""
-    items: PositiveInt = 200_000
-    """Most JSON values in it (values)."""
+    items: PositiveInt = 10_000
+    """Most items of one QuestionnaireResponse, nested ones included (items)."""
     entries: PositiveInt = 5_000
     """Most entries of one Bundle (entries)."""
 

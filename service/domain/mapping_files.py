@@ -271,6 +271,10 @@ def _check_codes(mappings: Mappings) -> None:
             msg = f"mappings/terminology/CodeSystem-{name}.json, concept: differs from {what} in {odd}."
             raise MappingError(msg)
     for name, protocol in mappings.protocols.items():
+        for measure in protocol.reviews.measures:
+            if measure not in mappings.instruments:
+                msg = f'mappings/protocols/{protocol.id}.toml, reviews.measures: "{measure}" is not an instrument.'
+                raise MappingError(msg)
         for task in protocol.initial.tasks:
             if task not in set(CourseField):
                 msg = f'mappings/protocols/{name}.toml, initial.tasks: "{task}" is not a course field.'

@@ -226,8 +226,10 @@ class CourseBounds(_Model):
 
 
 class Reviews(_Model):
-    """When progress is reviewed."""
+    """When progress is reviewed, and by which measure."""
 
+    measures: tuple[str, ...]
+    """Instrument ids; the first that was a case at the start counts."""
     soft_after: Threshold
     firm_after: Threshold
     firm_due: Threshold

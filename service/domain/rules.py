@@ -171,7 +171,7 @@ def _rests_on(sessions: list[Session]) -> tuple[str, ...]:
 
 def _reviews(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """Little change by session 4 asks for a look, by session 8 for a review (ICSI 2016; PMC6428692)."""
-    change = _reviewed(case.course, mappings)
+    change = _reviewed(case.course, mappings, protocol)
     soft, firm = protocol.reviews.soft_after.count, protocol.reviews.firm_after.count
     if change is None or not case.open or case.course.held < soft:
         return
@@ -191,12 +191,13 @@ def _reviews(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
         yield Raised("review.firm", day, values, (*_rests_on(sessions[:firm]), *facts), due=due)
 
 
-def _reviewed(course: Course, mappings: Mappings) -> Change | None:
-    """The change that progress is judged by: of the first instrument that was a case at the start."""
-    for change in course.changes:
-        caseness = mappings.instruments[change.instrument].caseness
-        if caseness is not None and change.first >= caseness.value:
-            return change
+def _reviewed(course: Course, mappings: Mappings, protocol: Protocol) -> Change | None:
+    """The change that progress is judged by: of the protocol's first measure that was a case at the start."""
+    changes = {change.instrument: change for change in course.changes}
+    for name in protocol.reviews.measures:
+        caseness = mappings.instruments[name].caseness
+        if name in changes and caseness is not None and changes[name].first >= caseness.value:
+            return changes[name]
     return None
 
 

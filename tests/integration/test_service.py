@@ -165,9 +165,12 @@ async def send(site: Site, producer: AIOKafkaProducer, events: Sequence[Event]) 
 async def started(site: Site, process: subprocess.Popen[bytes]) -> None:
     """Wait until the service says that it has started."""
     deadline = time.monotonic() + DEADLINE_S
-    for _ in iter(lambda: b"started" in site.log.read_bytes(), True):
-        assert process.poll() is None, site.log.read_text()
-        assert time.monotonic() < deadline, site.log.read_text()
+    while True:
+        said = site.log.read_bytes()
+        if b'"started"' in said:
+            return
+        assert process.poll() is None, said
+        assert time.monotonic() < deadline, said
         await asyncio.sleep(0.05)
 
 
@@ -190,7 +193,8 @@ async def settled(site: Site) -> None:
                     return
                 if time.monotonic() > deadline:
                     counts = [each.count for each in pending]
-                    pytest.fail(f"not settled: read {read}, pending {counts}; {site.log.read_text()[-3000:]}")
+                    offsets_now = {str(tp): (offsets.get(tp), end) for tp, end in ends.items()}
+                    pytest.fail(f"not settled: {offsets_now}, pending {counts}; {site.log.read_text()[-3000:]}")
                 await asyncio.sleep(0.3)
     finally:
         await consumer.stop()
@@ -229,8 +233,7 @@ async def test_events_become_courses_and_current_plans_across_a_kill(
     process = site.start()
     try:
         await send(site, producer, events[: len(events) // 2])
-        while b"started" not in site.log.read_bytes() and process.poll() is None:
-            await asyncio.sleep(0.05)
+        await started(site, process)
         await send(site, producer, events[len(events) // 2 :])
         process.kill()
         assert -signal.SIGKILL == process.wait(timeout=10)

@@ -198,6 +198,13 @@ def test_firm_review_after_eight_sessions_without_reliable_improvement(mappings:
     assert {"QuestionnaireResponse/q-1", "QuestionnaireResponse/q-2"} < set(review.facts)
 
 
+def test_progress_is_reviewed_by_depression_before_anxiety(mappings: Mappings) -> None:
+    """Both were cases at the start: the PHQ-9 speaks for the course."""
+    facts = [assessment(), *sessions(8), gad7("g-1", week(0), 15), phq9("q-1", week(0), 17)]
+    (review,) = [finding for finding in only_course(facts, mappings).findings if finding.rule == "review.firm"]
+    assert "PHQ-9" == dict(review.values)["instrument"]
+
+
 def test_no_review_of_a_measure_that_was_no_case_at_the_start(mappings: Mappings) -> None:
     """Nine points at the start leave little room to improve."""
     facts = [assessment(), *sessions(8), phq9("q-1", week(0), 9), phq9("q-2", week(7), 9)]
