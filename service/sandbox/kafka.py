@@ -162,6 +162,8 @@ class Broker:
             "broker.session.timeout.ms": "3000",
             "broker.heartbeat.interval.ms": "1000",
             "auto.create.topics.enable": "false",
+            # Synthetic records carry the times of what they tell, which retention by time would take for old.
+            "log.retention.ms": "-1",
             **self._properties,
         }
 
