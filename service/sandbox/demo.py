@@ -130,7 +130,7 @@ class _Demo:
     def _start(self, stack: ExitStack, *, fhir: bool) -> _Site:
         """Load and start the parts, all at once."""
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[size]}"))
-        with Progress(*columns, console=self.console, transient=True) as bars:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
             loading = Loading(bars)
             broker = Broker(progress=loading)
             server = FhirServer(progress=loading) if fhir else None
@@ -193,7 +193,7 @@ class _Demo:
 
     def _bars(self) -> Progress:
         columns = (TextColumn("{task.description:<32}"), BarColumn(), TextColumn("{task.completed:,.0f}"))
-        return Progress(*columns, console=self.console, transient=True)
+        return Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
 
     def _say(self, text: str, style: str = "") -> None:
         self.console.print(Text(text, style), soft_wrap=True)

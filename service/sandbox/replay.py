@@ -9,9 +9,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 import httpx
-from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]  # it has no type marks
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-untyped]  # as above
-from aiokafka.errors import KafkaError  # type: ignore[import-untyped]  # as above
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 from service.sandbox.process import SandboxError
 from service.store import ParkedKind

@@ -35,6 +35,7 @@ class Loading:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, what: str, done: int, total: int) -> None:
+        """Show how much of something is loaded. Raises SandboxError once it was given up."""
         if self.given_up:
             raise SandboxError("The demo was ended while it was loading. What is loaded stays; start it again.")
         with self._lock:

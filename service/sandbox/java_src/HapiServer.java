@@ -229,7 +229,9 @@ public final class HapiServer {
     }
 
     private static RestfulServer fhirServer(ApplicationContext parts, List<String> types, boolean validate) {
-        parts.getBean(DaoRegistry.class).setSupportedResourceTypes(types);
+        DaoRegistry registry = parts.getBean(DaoRegistry.class);
+        registry.setSupportedResourceTypes(types);
+        registry.getResourceDao("Patient"); // it fills itself at its first use; two first requests at once collide
         IFhirSystemDao<?, ?> dao = parts.getBean(IFhirSystemDao.class);
         RestfulServer server = new RestfulServer(parts.getBean(FhirContext.class));
         server.registerProviders(parts.getBean(ResourceProviderFactory.class).createProviders());
