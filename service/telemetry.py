@@ -31,7 +31,6 @@ _LIBRARIES = {
     "httpcore": logging.WARNING,
     "httpx": logging.WARNING,  # INFO has addresses with patient ids
     "sqlalchemy": logging.WARNING,  # INFO has statements with their parameters
-    "stamina": logging.WARNING,
     "uvicorn": logging.WARNING,
     "uvicorn.access": logging.ERROR,  # a line for each probe
 }

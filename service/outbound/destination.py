@@ -56,10 +56,6 @@ class Destination(Protocol):
     def name(self) -> str:
         """Name of the destination in the configuration and in the deliveries."""
 
-    @property
-    def keeps_remote_ids(self) -> bool:
-        """Whether its ledger names resources that must be handed over when a course gets another id."""
-
     async def deliver(self, delivery: PlanDelivery) -> Delivered:
         """Return once the destination has acknowledged the plan. Raises Transient or Permanent."""
 

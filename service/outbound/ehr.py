@@ -33,8 +33,6 @@ class EhrDestination:
     ended.
     """
 
-    keeps_remote_ids: Final = True
-
     def __init__(self, name: str, client: FhirClient) -> None:
         self.name: Final = name
         self._client = client

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from service.domain.course import Phase, SessionKind, SessionState, Severity
-from service.outbound.elements import text
 from service.outbound.wording import clean, count, day, display, inner, joined, sentence, subject, title
 
 if TYPE_CHECKING:
@@ -108,12 +107,6 @@ def markup(narrative: Narrative) -> str:
         blocks.append(_paragraph("Next:", *narrative.next))
     blocks.append(f"<p>{_safe(narrative.basis)}</p>")
     return "".join(blocks)
-
-
-def div(course: Course, mappings: Mappings) -> str:
-    """Return what a person reads of a course as an XHTML `div` in its namespace; every text is escaped."""
-    element: str = text("additional", markup(lines(course, mappings)))["div"]
-    return element
 
 
 def _standing(course: Course) -> str:

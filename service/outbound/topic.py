@@ -53,8 +53,6 @@ class TopicDestination:
     `deadline_s` bounds each send.
     """
 
-    keeps_remote_ids: Final = False
-
     def __init__(
         self,
         name: str,
