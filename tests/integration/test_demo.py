@@ -59,18 +59,17 @@ def test_demo_stays_up_for_a_look_until_ctrl_c() -> None:
             if line.startswith("Ctrl-C"):
                 break
         said = "".join(lines)
-        config = re.search(r"IPT_CONFIG=(\S+)", said)
-        shown = re.search(r"ipt-bridge (show P-\d{4})", said)
-        explained = re.search(r"ipt-bridge (explain P-\d{4})", said)
-        assert config and shown and explained, said
-        for command in (shown[1], explained[1]):
+        (config,) = re.findall(r"IPT_CONFIG=(\S+)", said)
+        commands = re.findall(r"ipt-bridge ((?:show|explain) P-\d{4})", said)
+        assert ["show", "explain"] == [command.split()[0] for command in commands]
+        for command in commands:
             answer = subprocess.run(
                 [sys.executable, "-m", "service", *command.split()],
                 capture_output=True,
                 text=True,
                 check=False,
                 timeout=DEADLINE_S,
-                env=os.environ | {"IPT_CONFIG": config[1]},
+                env=os.environ | {"IPT_CONFIG": config},
             )
             assert 0 == answer.returncode, answer.stderr
             assert command.split()[1] in answer.stdout
@@ -81,4 +80,4 @@ def test_demo_stays_up_for_a_look_until_ctrl_c() -> None:
             demo.terminate()
             demo.wait(timeout=DEADLINE_S)
         demo.stdout.close()
-    assert not Path(config[1]).exists()
+    assert not Path(config).exists()
