@@ -1,0 +1,82 @@
+"""What the two loops decide: revisions, courses that go, courses that take over, waits."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.deliveries import Backoff
+from service.domain.projection import project
+from service.intake import decide
+from service.store import StoredCourse
+from tests.history import PATIENT, assessment, encounter, ending, sessions, week
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from service.domain.facts import Fact
+    from service.domain.mappings import Mappings
+    from service.store import PatientUpdate
+
+NOW = week(20)
+
+
+def decided(facts: Iterable[Fact], stored: Sequence[StoredCourse], mappings: Mappings) -> PatientUpdate:
+    """Return what is written for the example patient."""
+    return decide(project(PATIENT, facts, NOW, mappings), stored, ("Encounter/x",), mappings)
+
+
+def as_stored(update: PatientUpdate) -> list[StoredCourse]:
+    """Return the courses of an update as the store gives them back."""
+    return [
+        StoredCourse(each.course_id, PATIENT, each.anchor, each.phase, each.revision, 1, each.state, gone=False)
+        for each in update.courses
+    ]
+
+
+def test_same_facts_give_the_same_revision(mappings: Mappings) -> None:
+    """Nothing new is nothing to write: no finding opens or closes."""
+    first = decided(sessions(3), [], mappings)
+    again = decided(reversed(sessions(3)), as_stored(first), mappings)
+    assert [each.revision for each in first.courses] == [each.revision for each in again.courses]
+    assert ((), ()) == (again.courses[0].opened, again.courses[0].closed)
+
+
+def test_findings_that_open_and_close_are_named(mappings: Mappings) -> None:
+    """An ending closes what asked for it."""
+    before = decided([assessment(), *sessions(12)], [], mappings)
+    after = decided([assessment(), *sessions(12), ending("e", week(12), "end")], as_stored(before), mappings)
+    assert before.courses[0].opened
+    assert set(after.courses[0].closed) <= set(before.courses[0].opened)
+    assert after.courses[0].closed
+
+
+def test_earlier_session_moves_the_anchor_and_the_new_course_takes_over(mappings: Mappings) -> None:
+    """A clinician's CarePlan goes on under the new name."""
+    known = as_stored(decided(sessions(3, first=1), [], mappings))
+    update = decided([encounter("e-0", week(0)), *sessions(3, first=1)], known, mappings)
+    (gone,) = update.gone
+    assert (known[0].course_id, update.courses[0].course_id) == (gone.course_id, gone.superseded_by)
+
+
+def test_course_whose_facts_are_gone_is_retracted(mappings: Mappings) -> None:
+    """Nothing takes its place, and its last revision is another than any it had."""
+    known = as_stored(decided(sessions(2), [], mappings))
+    (gone,) = decided([], known, mappings).gone
+    assert (known[0].course_id, None) == (gone.course_id, gone.superseded_by)
+    assert gone.revision != known[0].revision
+
+
+@pytest.mark.parametrize(("attempts", "longest"), [(1, 1), (2, 2), (4, 8), (40, 60)])
+def test_waits_double_up_to_a_ceiling(attempts: int, longest: float) -> None:
+    """Jitter spreads the upper half of each wait."""
+    backoff = Backoff(first_s=1, longest_s=60)
+    assert timedelta(seconds=longest / 2) == backoff.wait(attempts, None, 0.0)
+    assert timedelta(seconds=longest) == backoff.wait(attempts, None, 1.0)
+
+
+def test_destination_that_asks_for_patience_gets_it() -> None:
+    """Retry-After is the least."""
+    assert timedelta(seconds=30) == Backoff(first_s=1, longest_s=60).wait(1, 30, 0.5)
