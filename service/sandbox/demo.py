@@ -75,9 +75,13 @@ def run(  # noqa: PLR0913 - the options of one command, each by its name
             return demo.play(stack, fhir=fhir, once=once)
     except SandboxError as error:
         console.print(f"ipt-bridge: {error}", style="red", markup=False, soft_wrap=True)
-        return UNAVAILABLE
+        return MISSING if isinstance(error, _IncompleteError) else UNAVAILABLE
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+class _IncompleteError(SandboxError):
+    """The demo has come to its end, and something is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +115,23 @@ class _Demo:
         self._summary(standing, counts(self.events), time.monotonic() - began)
         self._table(courses, site)
         without = {each.patient_id for each in self.people} - {course.patient_id for course in courses}
-        code = MISSING if without or standing.behind else 0
-        if code:
-            text = (
+        incomplete = ""
+        if without or standing.behind:
+            incomplete = (
                 f"{len(without)} patients have no course, {standing.behind} plans are not delivered. Read {site.log}."
             )
-            self.console.print(text, style="red", markup=False, soft_wrap=True)
         if once:
-            return code
+            if incomplete:
+                raise _IncompleteError(incomplete)
+            return 0
+        self._say(incomplete, "red")
         self._look_further(courses, site)
         with suppress(KeyboardInterrupt):
             while service.running:
                 time.sleep(0.5)
             raise SandboxError(f"The service ended by itself. Read {site.log}.")
         self.console.print("Stopping.")
-        return code
+        return MISSING if incomplete else 0
 
     def _start(self, stack: ExitStack, *, fhir: bool) -> _Site:
         """Load and start the parts, all at once."""
@@ -223,7 +229,6 @@ class _Demo:
             if site.server is not None:
                 plan = f"{site.server.base}/CarePlan/{course.resource_id('careplan')}"
                 lines.append((f"curl -s {plan}", "the plan in the chart"))
-        self._say("")
         for place, (command, meaning) in enumerate(lines):
             self._say(f"{'Next:' if place == 0 else '':<6} {command:<34}  {meaning}")
         self._say("Ctrl-C stops everything.")

@@ -39,7 +39,7 @@ def table(courses: Sequence[Course], mappings: Mappings) -> Table:
     for course in courses[:MOST_ROWS]:
         made.add_row(
             course.patient_id,
-            course.phase.value,
+            course.phase.value.replace("-", " "),
             f"{course.held} of {course.planned_sessions}",
             focus(course, mappings),
             *(scores(course, instrument, mappings) for instrument in SCORES),
