@@ -133,6 +133,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         store = await open_store(settings)
         stack.push_async_callback(store.close)
         vitals.health.hold(Condition.SCHEMA)
+        for source, each_mappings in mappings.items():
+            again = await store.project_again(source, each_mappings.digest, now())
+            if again:
+                log.info("the mappings have changed; patients are projected again", source=source, patients=again)
         places = destinations(settings)
         for each in places:
             stack.push_async_callback(each.close)

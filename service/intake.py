@@ -267,7 +267,9 @@ def decide(
         last_words = state.revision(b"gone" + course.state, mappings)
         gone.append(GoneCourse(course.course_id, last_words, None if heir is None else heir.id, cause))
     courses = tuple(_update(course, before.get(course.id), cause, mappings) for course in projection.courses)
-    return PatientUpdate(projection.patient, projection.next_due, projection.as_of, courses, tuple(gone))
+    return PatientUpdate(
+        projection.patient, projection.next_due, projection.as_of, courses, tuple(gone), mappings.digest
+    )
 
 
 def _update(course: Course, before: StoredCourse | None, cause: tuple[str, ...], mappings: Mappings) -> CourseUpdate:

@@ -90,7 +90,9 @@ def verified(console: Console, result: Verified) -> None:
     if not result.different:
         console.print("Every one is as stored.")
         return
-    console.print(f"{len(result.different)} patients differ: the service projects them again with their next event.")
+    console.print(
+        f"{len(result.different)} patients differ. Restart the service if the mappings have changed; else report it."
+    )
     for source, patient in result.different:
         console.print(f"  {source} {patient}", markup=False)
 

@@ -65,7 +65,7 @@ async def write(
     retired = [each for one in updates for each in one.gone if each.course_id in gone]
     if retired and destinations:
         await _retire(connection, retired, gone, destinations, micros(now))
-    projected = [(*one.patient, micros(one.next_due), micros(one.as_of)) for one in updates]
+    projected = [(*one.patient, micros(one.next_due), micros(one.as_of), one.mappings) for one in updates]
     await connection.execute(statements.update_patients, statements.patients.bind(sorted(projected)))
     return Written(tuple(sorted(changed)), tuple(sorted(gone)))
 
@@ -203,7 +203,7 @@ class _Statements:
         self.update_patients: Update = (
             update(patient)
             .where(patient.c.source == rows.c.source, patient.c.patient_id == rows.c.patient_id)
-            .values(next_due=rows.c.next_due, projected_as_of=rows.c.projected_as_of)
+            .values(next_due=rows.c.next_due, projected_as_of=rows.c.projected_as_of, mappings=rows.c.mappings)
         )
 
 

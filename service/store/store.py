@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from service.domain.facts import PatientKey
 from service.store import schema
@@ -99,6 +99,17 @@ class Store:
         )
         async with self._connections.reading() as connection:
             return [PatientKey(*row) for row in await connection.execute(statement)]
+
+    async def project_again(self, source: str, mappings: str, now: datetime) -> int:
+        """Let every patient of a source fall due that was projected with other mappings; return how many."""
+        statement = (
+            update(patient)
+            .where(patient.c.source == source, patient.c.mappings != mappings)
+            .values(next_due=micros(now))
+            .returning(patient.c.patient_id)
+        )
+        async with self._connections.writing() as connection:
+            return len((await connection.execute(statement)).all())
 
     async def __aenter__(self) -> Self:
         return self

@@ -55,6 +55,7 @@ patient = Table(
     Column("patient_id", _Id, primary_key=True),
     Column("next_due", _Instant),  # when its courses would next change with no new fact; null for never
     Column("projected_as_of", _Instant),
+    Column("mappings", _Id, comment="digest of the mappings that its courses were last projected with"),
 )
 Index("patient_due", patient.c.next_due)
 

@@ -93,6 +93,8 @@ class PatientUpdate:
     as_of: datetime
     courses: tuple[CourseUpdate, ...] = ()
     gone: tuple[GoneCourse, ...] = ()
+    mappings: str = ""
+    """Digest of the mappings that it was projected with."""
 
 
 @dataclass(frozen=True, slots=True)

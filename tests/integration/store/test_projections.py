@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.store import HistoryEntry, StoredCourse
+from service.store import HistoryEntry, PatientUpdate, StoredCourse
 from tests.integration.store.samples import (
     ANNA,
     BEN,
@@ -185,3 +185,14 @@ async def test_successor_has_the_last_word_over_a_delivery_under_way(store: Stor
     assert [] == waiting
     assert ["new"] == [each.course_id for each in await store.deliveries.claim("ehr", SOON, 10, LEASE)]
     assert {} == (await delivery(store, "old", "ehr")).remote
+
+
+async def test_patients_projected_with_other_mappings_fall_due(store: Store) -> None:
+    """A changed threshold reaches every course, with no new event."""
+    async with store.transaction() as transaction:
+        await transaction.lock([ANNA])
+        await transaction.write([PatientUpdate(ANNA, None, NOW, mappings="old")], [], NOW)
+    assert 0 == await store.project_again(ANNA.source, "old", NOW)
+    assert [] == await store.due_patients(NOW, 10)
+    assert 1 == await store.project_again(ANNA.source, "new", NOW)
+    assert [ANNA] == await store.due_patients(NOW, 10)

@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("patient_id", _ID, primary_key=True),
         sa.Column("next_due", sa.BigInteger),
         sa.Column("projected_as_of", sa.BigInteger),
+        sa.Column("mappings", _ID, comment="digest of the mappings that its courses were last projected with"),
     )
     op.create_index("patient_due", "patient", ["next_due"])
     op.create_table(
