@@ -1,0 +1,154 @@
+"""What becomes of a resource that both we and a clinician have written to."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service.outbound.careplan import render
+from service.outbound.merging import canonical, entries, merge, retired
+from tests import courses
+
+if TYPE_CHECKING:
+    from service.domain.mappings import Mappings
+
+NOTE = {"authorReference": {"reference": "Practitioner/t-1"}, "text": "Rang; will come on Friday"}
+
+
+@pytest.fixture
+def ours(mappings: Mappings) -> dict[str, Any]:
+    """Return our CarePlan."""
+    return render(courses.course(conditions=("Condition/c-1",)), mappings).resources[0][1]
+
+
+@pytest.fixture
+def goal(mappings: Mappings) -> dict[str, Any]:
+    """Return our Goal for the PHQ-9."""
+    return dict(render(courses.course(), mappings).resources)["goal/phq-9"]
+
+
+def test_what_nobody_else_touched_is_all_ours(ours: dict[str, Any]) -> None:
+    """The server's own version and time are not a clinician's edit."""
+    remote = copy.deepcopy(ours)
+    remote["meta"] |= {"versionId": "3", "lastUpdated": "2026-03-03T10:00:00Z"}
+    merged = merge(ours, remote, sent=entries(ours), asked="active")
+    assert not merged.foreign
+    assert ours == merged.resource
+
+
+def test_a_clinicians_elements_and_entries_survive_and_ours_are_current(
+    ours: dict[str, Any], mappings: Mappings
+) -> None:
+    """Notes, activities, conditions, categories, identifiers and labels that others added."""
+    remote = copy.deepcopy(ours)
+    theirs: dict[str, Any] = {
+        "note": [NOTE],
+        "careTeam": [{"reference": "CareTeam/t"}],
+        "activity": [{"detail": {"status": "not-started", "description": "Walk every day"}}],
+        "addresses": [{"reference": "Condition/c-9"}],
+        "category": [{"text": "Clinic's own"}],
+        "identifier": [{"system": "urn:ehr", "value": "7"}],
+        "extension": [{"url": "urn:ehr:flag", "valueBoolean": True}],
+        "goal": [{"reference": "Goal/theirs"}],
+    }
+    for name, value in theirs.items():
+        remote[name] = [*value, *remote.get(name, [])]
+    remote["meta"]["security"] = [{"system": "urn:labels", "code": "PSY"}]
+    now = render(courses.course(held=10), mappings).resources[0][1]
+
+    merged = merge(now, remote, sent=entries(ours), asked="active")
+
+    assert merged.foreign
+    for name, value in theirs.items():
+        assert [*now.get(name, []), *value] == merged.resource[name]
+    assert [{"system": "urn:labels", "code": "PSY"}] == merged.resource["meta"]["security"]
+    assert now["description"] == merged.resource["description"]
+
+
+def test_an_entry_of_ours_that_is_gone_does_not_stay_as_if_a_clinicians(
+    ours: dict[str, Any], mappings: Mappings
+) -> None:
+    """The condition was ours, and our plan no longer has it."""
+    now = render(courses.course(), mappings).resources[0][1]
+    merged = merge(now, ours, sent=entries(ours), asked="active")
+    assert "addresses" not in merged.resource
+    assert not merged.foreign
+
+
+def test_a_clinicians_note_on_one_of_our_sessions_survives(ours: dict[str, Any]) -> None:
+    """And our own note on it is not doubled."""
+    remote = copy.deepcopy(ours)
+    remote["activity"][3]["progress"].append(NOTE)
+    merged = merge(ours, remote, sent=entries(ours), asked="active")
+    assert [*ours["activity"][3]["progress"], NOTE] == merged.resource["activity"][3]["progress"]
+    assert len(ours["activity"]) == len(merged.resource["activity"])
+
+
+def test_a_reference_that_the_server_made_absolute_is_still_ours(ours: dict[str, Any]) -> None:
+    """Some servers answer so."""
+    remote = copy.deepcopy(ours)
+    remote["goal"] = [{"reference": f"https://ehr.example/fhir/{g['reference']}"} for g in remote["goal"]]
+    assert ours["goal"] == merge(ours, remote, sent=entries(ours), asked="active").resource["goal"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "remote", "wanted", "stays"),
+    [
+        ("active", "active", "completed", None),
+        ("active", "completed", "active", "completed"),
+        ("active", "revoked", "active", "revoked"),
+        ("active", "entered-in-error", "active", "entered-in-error"),
+        ("active", "on-hold", "active", "on-hold"),
+        ("active", "on-hold", "completed", None),
+        ("active", "revoked", "completed", "revoked"),
+        ("completed", "completed", "active", None),
+        (None, "revoked", "active", "revoked"),
+        ("active", "completed", "entered-in-error", None),
+        ("active", "unknown", "active", None),
+        ("active", "completed", "completed", None),
+    ],
+)
+def test_a_status_that_a_clinician_set_stays(
+    asked: str | None, remote: str, wanted: str, stays: str | None, ours: dict[str, Any]
+) -> None:
+    """Unless it is the one that we asked for before, or the records are withdrawn."""
+    merged = merge({**ours, "status": wanted}, {**ours, "status": remote}, sent=entries(ours), asked=asked)
+    assert (stays or wanted, stays) == (merged.resource["status"], merged.respected)
+
+
+def test_a_clinicians_target_stays_beside_ours(goal: dict[str, Any]) -> None:
+    """Sleep, beside the PHQ-9."""
+    target = {"measure": {"coding": [{"system": "http://loinc.org", "code": "93832-4"}]}, "detailInteger": 7}
+    merged = merge(goal, {**goal, "target": [target, *goal["target"]]}, sent=entries(goal), asked="active")
+    assert [*goal["target"], target] == merged.resource["target"]
+
+
+def test_an_achievement_that_we_no_longer_state_is_taken_back(goal: dict[str, Any]) -> None:
+    """An element of ours that our resource lacks goes from the server too."""
+    less = {name: value for name, value in goal.items() if name != "achievementStatus"}
+    assert "achievementStatus" not in merge(less, goal, sent=entries(goal), asked="active").resource
+
+
+def test_a_goal_that_the_plan_no_longer_has_is_cancelled(goal: dict[str, Any]) -> None:
+    """With all that the server holds of it."""
+    found = retired({**goal, "note": [NOTE]}, "cancelled")
+    assert found is not None
+    assert canonical({**goal, "note": [NOTE], "lifecycleStatus": "cancelled"}) == canonical(found)
+
+
+@pytest.mark.parametrize(
+    ("remote", "status", "changes"),
+    [
+        ("completed", "cancelled", False),
+        ("cancelled", "cancelled", False),
+        ("completed", "entered-in-error", True),
+        ("entered-in-error", "entered-in-error", False),
+    ],
+)
+def test_a_goal_at_its_end_is_left_alone_unless_withdrawn(
+    remote: str, status: str, goal: dict[str, Any], *, changes: bool
+) -> None:
+    """A clinician completed it: that is its end."""
+    assert changes is (retired({**goal, "lifecycleStatus": remote}, status) is not None)
