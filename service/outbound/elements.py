@@ -22,8 +22,6 @@ Element = dict[str, Any]
 XHTML = "http://www.w3.org/1999/xhtml"
 COURSE_IDENTIFIER = f"{FHIR_BASE}/course"
 """System of the business identifier that every resource of a plan carries."""
-PLAN_PART = own("plan-part")
-"""System of the tag that marks a resource as ours, and of the kind of resource it is."""
 AUTHOR = "IPT Bridge"
 """`authorString` of the annotations that we write."""
 CAREPLAN = "careplan"

@@ -19,8 +19,6 @@ from service.outbound.destination import Permanent, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
-
     from service.outbound.elements import Element
 
 FHIR_JSON = "application/fhir+json"
@@ -141,9 +139,7 @@ class FhirClient:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def _send(
