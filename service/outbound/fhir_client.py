@@ -19,6 +19,7 @@ from service.outbound.destination import Permanent, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from service.outbound.elements import Element
 
 FHIR_JSON = "application/fhir+json"
