@@ -240,7 +240,10 @@ class Inbound(_Group):
     """How events are read."""
 
     conformance: Literal["off", "sample", "enforce"] = "off"
-    """Whether resources are also held against the full FHIR model: never, now and then with a metric, or always."""
+    """Whether resources are also held against the full FHIR model: never, now and then with a metric, or always.
+
+    Kept for a later release: nothing acts on it yet.
+    """
 
 
 class Deliveries(_Group):
