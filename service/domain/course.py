@@ -5,10 +5,10 @@ Field order is the canonical order: a course's state is the JSON of these values
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from datetime import date, datetime  # noqa: TC003 - pydantic reads these annotations when a stored state is loaded
 from enum import StrEnum
+from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from service.domain.facts import Code  # noqa: TC001 - pydantic reads it when a stored state is loaded
@@ -16,7 +16,7 @@ from service.domain.facts import Code  # noqa: TC001 - pydantic reads it when a 
 if TYPE_CHECKING:
     from service.domain.facts import PatientKey
 
-COURSE_NAMESPACE = uuid.UUID("5b0f5d0c-6f0e-5c3f-9a4e-6a8f3b8f1c55")
+COURSE_NAMESPACE = "5b0f5d0c-6f0e-5c3f-9a4e-6a8f3b8f1c55"
 """UUIDv5 namespace of every id that a course gives rise to."""
 
 
@@ -238,7 +238,7 @@ class Course:
 
     def resource_id(self, role: str) -> str:
         """Id of the resource that plays `role` ("careplan", "goal/phq-9") in this course's plan."""
-        return str(uuid.uuid5(uuid.UUID(self.id), role))
+        return uuid5(self.id, role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,4 +255,16 @@ class Projection:
 
 def course_id(patient: PatientKey, anchor: str) -> str:
     """Return the UUIDv5 that names the course with this anchor."""
-    return str(uuid.uuid5(COURSE_NAMESPACE, "\x1f".join((*patient, anchor))))
+    return uuid5(COURSE_NAMESPACE, "\x1f".join((*patient, anchor)))
+
+
+def uuid5(namespace: str, name: str) -> str:
+    """Return the text of the UUIDv5 of a name within a namespace, itself a UUID's text (RFC 9562, section 5.5).
+
+    The same as `uuid.uuid5`, which takes five times as long over objects that are only written out.
+    """
+    digest = bytearray(sha1(bytes.fromhex(namespace.replace("-", "")) + name.encode(), usedforsecurity=False).digest())
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:32]}"

@@ -38,13 +38,15 @@ _NOTHING: frozenset[str] = frozenset()
 class Meeting:
     """An encounter that may be a session."""
 
+    start: datetime
+    reference: str
+    """`Encounter/id`."""
     encounter: str
     """Encounter id in the source."""
     state: SessionState
     kind: SessionKind
     explicit: bool
     """It says by itself that it is IPT."""
-    start: datetime
     minutes: int | None
     odd_duration: bool
     telehealth: bool
@@ -54,21 +56,18 @@ class Meeting:
     conditions: tuple[str, ...]
     labels: tuple[Code, ...]
 
-    @property
-    def reference(self) -> str:
-        """`Encounter/id`."""
-        return f"Encounter/{self.encounter}"
-
 
 @dataclass(frozen=True, slots=True)
 class Form:
     """An assessment, session or ending form."""
 
+    start: datetime
+    """When it was authored."""
+    reference: str
+    """`QuestionnaireResponse/id`."""
     response: str
     """QuestionnaireResponse id in the source."""
     kind: FormKind
-    start: datetime
-    """When it was authored."""
     encounter: str | None
     author: str | None
     values: Mapping[CourseField, tuple[str, ...]]
@@ -76,16 +75,15 @@ class Form:
     planned_sessions: int | None
     labels: tuple[Code, ...]
 
-    @property
-    def reference(self) -> str:
-        """`QuestionnaireResponse/id`."""
-        return f"QuestionnaireResponse/{self.response}"
-
 
 @dataclass(frozen=True, slots=True)
 class Scored:
     """A measure with the labels of its fact."""
 
+    start: datetime
+    """When it was taken."""
+    reference: str
+    """`QuestionnaireResponse/id`."""
     measure: Measure
     labels: tuple[Code, ...]
 
@@ -123,11 +121,12 @@ def _meeting(fact: Fact, reading: EncounterReading, mappings: Mappings) -> Meeti
         state = SessionState.NO_SHOW
     minutes, odd = _minutes(reading.start, reading.end)
     return Meeting(
+        start=reading.start or _documented(fact),
+        reference=fact.key.reference,
         encounter=fact.key.resource_id,
         state=state,
         kind=kind,
         explicit="ipt" in uses and kind is SessionKind.SESSION,
-        start=reading.start or _documented(fact),
         minutes=minutes,
         odd_duration=odd,
         telehealth=_any_use(reading.classes, "telehealth", mappings),
@@ -174,9 +173,10 @@ def _form(fact: Fact, reading: ResponseReading, form: FormMap) -> Form:
         kept = values.setdefault(field, [])
         kept.extend(code for code in dict.fromkeys(given) if code not in kept)
     return Form(
+        start=reading.authored or _documented(fact),
+        reference=fact.key.reference,
         response=fact.key.resource_id,
         kind=form.kind,
-        start=reading.authored or _documented(fact),
         encounter=_id_of(reading.encounter, "Encounter"),
         author=reading.author,
         values={field: tuple(codes) for field, codes in values.items() if codes},
@@ -213,7 +213,7 @@ def _scored(fact: Fact, reading: ResponseReading, mappings: Mappings) -> list[Sc
             site_link_ids=site,
         )
         if _says_something(measure, named=named is not None):
-            measures.append(Scored(measure, fact.labels))
+            measures.append(Scored(measure.taken, measure.fact, measure, fact.labels))
     return measures
 
 

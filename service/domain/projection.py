@@ -6,8 +6,9 @@ A pure function: any order, repetition or split of the facts gives the same cour
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from service.domain.course import (
@@ -32,7 +33,7 @@ from service.domain.treatments import Treatment, treatments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from datetime import date
+    from datetime import date, datetime
 
     from service.domain.course import Measure
     from service.domain.evidence import Evidence
@@ -61,21 +62,19 @@ def project_evidence(
 ) -> Projection:
     """As `project`, from facts that are interpreted already."""
     protocol = mappings.protocols[ADULT]
-    due: set[datetime] = set()
     known: list[Evidence] = []
+    ahead: list[datetime] = []
     for item in evidence:
         if isinstance(item, Form) and item.start > as_of:
-            due.add(item.start)
+            ahead.append(item.start)
         else:
             known.append(item)
     found = treatments(known, protocol.course, same_practitioner=mappings.same_practitioner)
     for treatment in found:
-        due.update(_time_steps(treatment, protocol))
-    courses = tuple(
-        _course(patient, treatment, as_of, mappings, protocol)
-        for treatment in sorted(found, key=lambda treatment: (treatment.opened, treatment.anchor))
-    )
-    return Projection(patient, as_of, courses, min((instant for instant in due if instant > as_of), default=None))
+        ahead.extend(_steps_ahead(treatment, as_of, protocol))
+    found.sort(key=attrgetter("opened", "anchor"))
+    courses = tuple([_course(patient, treatment, as_of, mappings, protocol) for treatment in found])
+    return Projection(patient, as_of, courses, min(ahead, default=None))
 
 
 def _course(
@@ -95,14 +94,31 @@ def _course(
     sessions = numbered(joined.sittings, stage.of_session)
     held = [session for session in sessions if session.number is not None]
     closed = ending.on if ending is not None and ending.decision is Decision.END else None
-    measures = tuple(item.measure for item in treatment.measures)
-    course = Course(
-        id=course_id(patient, treatment.anchor),
+    identity = course_id(patient, treatment.anchor)
+    measures = tuple([item.measure for item in treatment.measures])
+    of_course = changes(_of_course(measures, treatment, as_of), mappings)
+    case = Case(
+        course_id=identity,
+        anchor=treatment.anchor,
+        phase=stage.of_course(len(held)),
+        planned_sessions=planned,
+        documented=documented,
+        measures=measures,
+        changes=of_course,
+        sessions=sessions,
+        held=held,
+        joined=joined,
+        initial_complete=complete,
+        last_activity=last_activity(treatment, joined),
+        as_of=as_of,
+    )
+    return Course(
+        id=identity,
         source=patient.source,
         patient_id=patient.patient_id,
         anchor=treatment.anchor,
         protocol=protocol.id,
-        phase=stage.of_course(len(held)),
+        phase=case.phase,
         opened=treatment.opened.date(),
         closed=closed,
         planned_sessions=planned,
@@ -113,38 +129,42 @@ def _course(
         focus_areas=tuple(_focus_areas(forms)),
         goals=tuple(_goals(forms)),
         measures=measures,
-        changes=changes(_of_course(measures, treatment, as_of), mappings),
+        changes=of_course,
         ending=ending,
-        findings=(),
+        findings=findings(case, mappings, protocol),
         projected_end=None if closed else _projected_end(treatment, joined, planned, len(held), protocol),
         practitioners=tuple(sorted(_practitioners(treatment))),
         conditions=tuple(sorted({c for meeting in treatment.meetings for c in meeting.conditions})),
         encounters=len(treatment.meetings),
-        responses=len({item.measure.fact for item in treatment.measures}) + len(forms),
+        responses=len({item.reference for item in treatment.measures}) + len(forms),
         labels=tuple(sorted({label for item in _all(treatment) for label in item.labels})),
     )
-    case = Case(course, joined, complete, last_activity(treatment, joined), as_of)
-    return replace(course, findings=findings(case, mappings, protocol))
 
 
 def last_activity(treatment: Treatment, joined: Sittings) -> datetime:
     """Return when the last session was held, or the treatment opened."""
-    return max((s.start for s in joined.sittings if s.counts), default=treatment.opened)
+    return next((sitting.start for sitting in reversed(joined.sittings) if sitting.counts), treatment.opened)
 
 
-def _time_steps(treatment: Treatment, protocol: Protocol) -> Iterator[datetime]:
-    """Every instant at which this treatment's projection may change by itself."""
+def _steps_ahead(treatment: Treatment, as_of: datetime, protocol: Protocol) -> Iterator[datetime]:
+    """The instants to come at which this treatment's projection may change by itself, the next one among them."""
     unrecorded = timedelta(days=protocol.course.unrecorded_after.value)
     stalled = timedelta(days=protocol.course.stalled_after.value)
-    yield treatment.opened + stalled
+    longest_ago = as_of - max(unrecorded, stalled)
+    if treatment.opened > longest_ago:
+        yield from _after(as_of, treatment.opened + stalled)
     for meeting in treatment.meetings:
-        yield meeting.start
-        yield meeting.start + unrecorded
-        yield meeting.start + stalled
+        if meeting.start > longest_ago:
+            yield from _after(as_of, meeting.start, meeting.start + unrecorded, meeting.start + stalled)
     for form in treatment.forms:
-        yield form.start + stalled
+        if form.start > longest_ago:
+            yield from _after(as_of, form.start + stalled)
     for item in treatment.measures:
-        yield item.measure.taken
+        yield from _after(as_of, item.start)
+
+
+def _after(as_of: datetime, *instants: datetime) -> Iterator[datetime]:
+    return (instant for instant in instants if instant > as_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +282,9 @@ def _of_course(measures: Iterable[Measure], treatment: Treatment, as_of: datetim
 
 def _projected_end(treatment: Treatment, joined: Sittings, planned: int, held: int, protocol: Protocol) -> date:
     interval = timedelta(days=protocol.sessions.interval.value)
-    last = [sitting.start for sitting in joined.sittings if sitting.counts]
-    if last:
-        return (last[-1] + max(planned - held, 0) * interval).date()
+    last = next((sitting.start for sitting in reversed(joined.sittings) if sitting.counts), None)
+    if last is not None:
+        return (last + max(planned - held, 0) * interval).date()
     ahead = [s.start for s in joined.sittings if s.state is SessionState.PLANNED and s.kind is SessionKind.SESSION]
     return (min(ahead) + (planned - 1) * interval if ahead else treatment.opened + planned * interval).date()
 

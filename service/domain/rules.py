@@ -6,12 +6,11 @@ in `mappings/rules.toml`, its thresholds there, in the protocol or in the instru
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from service.domain.course import Finding, Phase, SessionState, Severity
+from service.domain.course import Finding, Phase, SessionState, Severity, uuid5
 from service.domain.facts import Code
 from service.domain.forms import COURSE_FIELD
 
@@ -19,22 +18,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import date, datetime
 
-    from service.domain.course import Change, Course, Session
+    from service.domain.course import Change, Documented, Measure, Session
     from service.domain.mappings import Mappings, Protocol
-    from service.domain.sessions import Sittings
+    from service.domain.sessions import Sitting, Sittings
 
 Values = dict[str, str | int | float]
 """Named values of a finding."""
 
-_SEVERITIES = list(Severity)
+_URGENCY = {severity: place for place, severity in enumerate(Severity)}
 _OPEN_STATES = frozenset({SessionState.PLANNED, SessionState.IN_PROGRESS})
+_OVER = frozenset({Phase.CLOSED, Phase.MAINTENANCE})
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What the rules look at."""
+    """What the rules look at: the course as far as it is known before its findings."""
 
-    course: Course
+    course_id: str
+    anchor: str
+    phase: Phase
+    planned_sessions: int
+    documented: tuple[Documented, ...]
+    measures: tuple[Measure, ...]
+    changes: tuple[Change, ...]
+    sessions: tuple[Session, ...]
+    held: list[Session]
+    """The held sessions, by number."""
     joined: Sittings
     initial_complete: date | None
     last_activity: datetime
@@ -43,11 +52,7 @@ class Case:
     @property
     def open(self) -> bool:
         """Whether the course still runs toward its ending."""
-        return self.course.phase not in {Phase.CLOSED, Phase.MAINTENANCE}
-
-    def held(self) -> list[Session]:
-        """The held sessions, by number."""
-        return [session for session in self.course.sessions if session.number is not None]
+        return self.phase not in _OVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +70,15 @@ class Raised:
 
 def findings(case: Case, mappings: Mappings, protocol: Protocol) -> tuple[Finding, ...]:
     """Return what the rules find in a course, the most urgent first, then by date."""
-    found = [_finding(raised, case.course, mappings) for rule in RULES for raised in rule(case, mappings, protocol)]
-    found.sort(key=lambda finding: (_SEVERITIES.index(finding.severity), finding.raised, finding.rule, finding.id))
+    found = [_finding(raised, case.course_id, mappings) for rule in RULES for raised in rule(case, mappings, protocol)]
+    found.sort(key=lambda finding: (_URGENCY[finding.severity], finding.raised, finding.rule, finding.id))
     return tuple(found)
 
 
-def _finding(raised: Raised, course: Course, mappings: Mappings) -> Finding:
+def _finding(raised: Raised, course_id: str, mappings: Mappings) -> Finding:
     rule = mappings.rules[raised.rule]
     return Finding(
-        id=str(uuid.uuid5(uuid.UUID(course.id), f"finding/{raised.rule}/{raised.key}")),
+        id=uuid5(course_id, f"finding/{raised.rule}/{raised.key}"),
         rule=rule.id,
         version=rule.version,
         severity=rule.severity,
@@ -88,7 +93,9 @@ def _finding(raised: Raised, course: Course, mappings: Mappings) -> Finding:
 def _safety(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """PHQ-9 item 9 of 1 or more calls a clinician the same day, whatever the total (Kroenke 2001)."""
     del protocol
-    for measure in case.course.measures:
+    for measure in case.measures:
+        if not (measure.safety or measure.safety_unanswered):
+            continue
         instrument = mappings.instruments[measure.instrument]
         if instrument.safety is None:
             continue
@@ -104,15 +111,18 @@ def _safety(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rais
 def _stated_scores(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """The answers count; what a sender states beside them and contradicts them is shown."""
     del protocol
-    for measure in case.course.measures:
+    for measure in case.measures:
+        stated = None if measure.total is None else measure.stated_total
+        if stated in {None, measure.total} and not measure.contradicted:
+            continue
         title = mappings.instruments[measure.instrument].title
         on = measure.taken.date()
-        if measure.total is not None and measure.stated_total is not None and measure.stated_total != measure.total:
+        if measure.total is not None and stated is not None and stated != measure.total:
             values: Values = {
                 "instrument": title,
                 "on": on.isoformat(),
                 "total": measure.total,
-                "stated": _short(measure.stated_total),
+                "stated": _short(stated),
             }
             yield Raised("data.stated-total", on, values, (measure.fact,), key=measure.fact)
         for item in measure.contradicted:
@@ -127,8 +137,8 @@ def _short(number: float) -> int | float:
 def _reliable_change(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """Improved if one measure is reliably better and none reliably worse (NHS Talking Therapies)."""
     del protocol
-    worse = [change for change in case.course.changes if change.reliable > 0]
-    better = [change for change in case.course.changes if change.reliable < 0 and not worse]
+    worse = [change for change in case.changes if change.reliable > 0]
+    better = [change for change in case.changes if change.reliable < 0 and not worse]
     for rule, moved in (("change.deterioration", worse), ("change.improvement", better)):
         for change in moved:
             instrument = mappings.instruments[change.instrument]
@@ -145,21 +155,19 @@ def _moved(change: Change, mappings: Mappings) -> Values:
 
 def _initial_phase(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """Complete when its tasks are documented; overrun when the published number of sessions is held without."""
-    course = case.course
-    documents = {document.task: document for document in course.documented}
+    documents = {document.task: document for document in case.documented}
     if case.initial_complete is not None:
         facts = tuple(documents[task].fact for task in protocol.initial.tasks)
         if case.open:
             yield Raised("initial.complete", case.initial_complete, {"on": case.initial_complete.isoformat()}, facts)
         return
     overrun = protocol.initial.overrun_after.count
-    if case.open and course.held >= overrun:
+    if case.open and len(case.held) >= overrun:
         missing = [
             mappings.displays[Code(COURSE_FIELD, task)] for task in protocol.initial.tasks if task not in documents
         ]
-        values: Values = {"held": course.held, "missing": ", ".join(missing)}
-        sessions = case.held()
-        yield Raised("initial.overrun", sessions[overrun - 1].start.date(), values, _rests_on(sessions))
+        values: Values = {"held": len(case.held), "missing": ", ".join(missing)}
+        yield Raised("initial.overrun", case.held[overrun - 1].start.date(), values, _rests_on(case.held))
 
 
 def _rests_on(sessions: list[Session]) -> tuple[str, ...]:
@@ -171,13 +179,15 @@ def _rests_on(sessions: list[Session]) -> tuple[str, ...]:
 
 def _reviews(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """Little change by session 4 asks for a look, by session 8 for a review (ICSI 2016; PMC6428692)."""
-    change = _reviewed(case.course, mappings, protocol)
+    sessions = case.held
     soft, firm = protocol.reviews.soft_after.count, protocol.reviews.firm_after.count
-    if change is None or not case.open or case.course.held < soft:
+    if not case.open or len(sessions) < soft:
         return
-    sessions = case.held()
+    change = _reviewed(case, mappings, protocol)
+    if change is None:
+        return
     facts = (change.first_fact, change.latest_fact)
-    if case.course.held < firm:
+    if len(sessions) < firm:
         threshold = mappings.threshold("review.soft", "improvement")
         if change.percent < threshold:
             values = _moved(change, mappings) | {"session": soft, "threshold": _short(threshold)}
@@ -191,9 +201,9 @@ def _reviews(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
         yield Raised("review.firm", day, values, (*_rests_on(sessions[:firm]), *facts), due=due)
 
 
-def _reviewed(course: Course, mappings: Mappings, protocol: Protocol) -> Change | None:
+def _reviewed(case: Case, mappings: Mappings, protocol: Protocol) -> Change | None:
     """The change that progress is judged by: of the protocol's first measure that was a case at the start."""
-    changes = {change.instrument: change for change in course.changes}
+    changes = {change.instrument: change for change in case.changes}
     for name in protocol.reviews.measures:
         caseness = mappings.instruments[name].caseness
         if name in changes and caseness is not None and changes[name].first >= caseness.value:
@@ -204,17 +214,16 @@ def _reviewed(course: Course, mappings: Mappings, protocol: Protocol) -> Change 
 def _ending(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """The ending goes by sessions remaining; when all are held, a clinician decides what comes next."""
     del mappings
-    course = case.course
-    if not case.open or course.held == 0:
+    sessions, planned = case.held, case.planned_sessions
+    if not case.open or not sessions:
         return
-    remaining = course.planned_sessions - course.held
-    sessions = case.held()
-    counted: Values = {"held": course.held, "planned": course.planned_sessions}
+    remaining = planned - len(sessions)
+    counted: Values = {"held": len(sessions), "planned": planned}
     if remaining <= 0:
-        last_planned = sessions[course.planned_sessions - 1]
+        last_planned = sessions[planned - 1]
         yield Raised("sessions.used-up", last_planned.start.date(), counted, _rests_on(sessions))
     elif remaining <= protocol.ending.count:
-        reached = max(course.planned_sessions - protocol.ending.count, 1)
+        reached = max(planned - protocol.ending.count, 1)
         values = counted | {"remaining": remaining}
         yield Raised("ending.due", sessions[reached - 1].start.date(), values, _rests_on(sessions))
 
@@ -223,16 +232,14 @@ def _stalled(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
     """No session for weeks and none ahead: dropped out or paused, a clinician knows."""
     del mappings
     since = case.last_activity + timedelta(days=protocol.course.stalled_after.value)
-    ahead = any(session.state in _OPEN_STATES for session in case.course.sessions)
-    if not case.open or ahead or case.as_of < since:
+    if not case.open or case.as_of < since or any(session.state in _OPEN_STATES for session in case.sessions):
         return
     last = case.last_activity.date()
     values: Values = {
         "last": last.isoformat(),
         "threshold": protocol.course.stalled_after.count,
     }
-    sessions = case.held()
-    facts = _rests_on(sessions[-1:]) or (case.course.anchor,)
+    facts = _rests_on(case.held[-1:]) or (case.anchor,)
     yield Raised("course.stalled", since.date(), values, facts, key=last.isoformat())
 
 
@@ -240,20 +247,25 @@ def _odd_records(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator
     """What in the record of the sessions can't be, and how it was counted all the same."""
     del mappings, protocol
     for sitting in case.joined.sittings:
-        facts = tuple(meeting.reference for meeting in sitting.meetings)
-        on: Values = {"on": sitting.day.isoformat()}
-        for meeting in sitting.meetings:
+        meetings = sitting.meetings
+        for meeting in meetings:
             if meeting.odd_duration:
-                yield Raised("data.duration", sitting.day, on, (meeting.reference,), key=meeting.reference)
+                yield Raised("data.duration", sitting.day, _on(sitting), (meeting.reference,), key=meeting.reference)
         if sitting.future:
-            yield Raised("data.future", sitting.day, on, facts, key=facts[0])
-        held = [meeting for meeting in sitting.meetings if meeting.state is SessionState.HELD]
-        if sitting.counts and len(held) > 1:
-            yield Raised("data.same-day", sitting.day, on | {"count": len(held)}, facts, key=facts[0])
+            facts = tuple([meeting.reference for meeting in meetings])
+            yield Raised("data.future", sitting.day, _on(sitting), facts, key=facts[0])
+        held = sum([meeting.state is SessionState.HELD for meeting in meetings]) if len(meetings) > 1 else 0
+        if held > 1 and sitting.counts:
+            facts = tuple([meeting.reference for meeting in meetings])
+            yield Raised("data.same-day", sitting.day, _on(sitting) | {"count": held}, facts, key=facts[0])
     for form, sitting in case.joined.unheld_forms:
-        values: Values = {"on": sitting.day.isoformat(), "state": sitting.state.value}
+        values = _on(sitting) | {"state": sitting.state.value}
         facts = (form.reference, *(meeting.reference for meeting in sitting.meetings))
         yield Raised("data.form-of-cancelled", sitting.day, values, facts, key=form.reference)
+
+
+def _on(sitting: Sitting) -> Values:
+    return {"on": sitting.day.isoformat()}
 
 
 RULES = (

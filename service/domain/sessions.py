@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from bisect import bisect_left, bisect_right, insort
+from dataclasses import dataclass, field
 from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from service.domain.course import Session, SessionKind, SessionState
 from service.domain.forms import CourseField, FormKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import date, datetime
 
     from service.domain.course import Phase
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from service.domain.mappings import CourseBounds
 
 _OPEN = frozenset({SessionState.PLANNED, SessionState.IN_PROGRESS})
+_TAKEN_IN = frozenset({SessionState.HELD, SessionState.UNRECORDED, *_OPEN})
+"""What a held session of the same day takes in."""
+_NOT_HELD = frozenset({SessionState.CANCELLED, SessionState.NO_SHOW})
+_START = attrgetter("start")
+_ORDER = attrgetter("start", "reference")
 
 
 @dataclass(slots=True)
@@ -27,20 +34,17 @@ class Sitting:
     state: SessionState
     kind: SessionKind
     start: datetime
+    reference: str
+    """Of its first meeting, else of its first form: with `start` it sorts sittings whatever came first."""
     meetings: list[Meeting] = field(default_factory=list)
     forms: list[Form] = field(default_factory=list)
     future: bool = False
     """Recorded as held, at a time that has not come."""
+    day: date = field(init=False)
+    """The calendar day, in the offset in which the sender wrote it."""
 
-    @property
-    def day(self) -> date:
-        """The calendar day, in the offset in which the sender wrote it."""
-        return self.start.date()
-
-    @property
-    def order(self) -> tuple[datetime, str]:
-        """Sorts sittings the same way whatever came first."""
-        return self.start, (self.meetings[0].reference if self.meetings else self.forms[0].reference)
+    def __post_init__(self) -> None:
+        self.day = self.start.date()
 
     @property
     def counts(self) -> bool:
@@ -65,29 +69,27 @@ def join(meetings: Iterable[Meeting], forms: Iterable[Form], as_of: datetime, bo
     within `bounds.form_match` days before it; one that fits none is a held sitting by itself.
     """
     sittings = _merged_days(_as_known(meetings, as_of, bounds))
-    written = sorted(
-        (form for form in forms if form.kind is FormKind.SESSION), key=lambda form: (form.start, form.response)
-    )
+    written = sorted((form for form in forms if form.kind is FormKind.SESSION), key=_ORDER)
+    by_encounter = {meeting.encounter: sitting for sitting in sittings for meeting in sitting.meetings}
     unheld: list[tuple[Form, Sitting]] = []
     loose: list[Form] = []
     for form in written:
-        named = next((s for s in sittings if form.encounter in {meeting.encounter for meeting in s.meetings}), None)
+        named = None if form.encounter is None else by_encounter.get(form.encounter)
         if named is None:
             loose.append(form)
-        elif named.state in {SessionState.CANCELLED, SessionState.NO_SHOW}:
+        elif named.state in _NOT_HELD:
             unheld.append((form, named))
         else:
             if named.start <= as_of and named.kind is SessionKind.SESSION:
                 named.state = SessionState.HELD
             named.forms.append(form)
-    sittings = _merged_days(sittings)
-    for form in loose:
-        fitting = _fitting(form, sittings, bounds)
-        if fitting is None:
-            fitting = Sitting(SessionState.HELD, SessionKind.SESSION, form.start)
-            sittings.append(fitting)
-        fitting.forms.append(form)
-    return Sittings(tuple(sorted(sittings, key=lambda sitting: sitting.order)), tuple(unheld))
+    if written:
+        # A form may have made its sitting a held one, which takes in others of its day.
+        sittings = _merged_days(sittings)
+    if loose:
+        sittings.extend(_given_a_place(loose, [sitting for sitting in sittings if sitting.counts], bounds))
+        sittings.sort(key=_ORDER)
+    return Sittings(tuple(sittings), tuple(unheld))
 
 
 def _as_known(meetings: Iterable[Meeting], as_of: datetime, bounds: CourseBounds) -> list[Sitting]:
@@ -100,20 +102,21 @@ def _as_known(meetings: Iterable[Meeting], as_of: datetime, bounds: CourseBounds
             state, future = SessionState.PLANNED, True
         elif state in _OPEN and meeting.start + unrecorded <= as_of:
             state = SessionState.UNRECORDED
-        known.append(Sitting(state, meeting.kind, meeting.start, [meeting], future=future))
-    return sorted(known, key=lambda sitting: sitting.order)
+        known.append(Sitting(state, meeting.kind, meeting.start, meeting.reference, [meeting], future=future))
+    known.sort(key=_ORDER)
+    return known
 
 
 def _merged_days(sittings: list[Sitting]) -> list[Sitting]:
     """Join the held sessions of a day into its first, with what was planned for that day."""
     held: dict[date, Sitting] = {}
     for sitting in sittings:
-        if sitting.counts and sitting.day not in held:
-            held[sitting.day] = sitting
+        if sitting.counts:
+            held.setdefault(sitting.day, sitting)
     kept = []
     for sitting in sittings:
         first = held.get(sitting.day)
-        absorbed = sitting.state in {SessionState.HELD, SessionState.UNRECORDED, *_OPEN} and not sitting.future
+        absorbed = sitting.state in _TAKEN_IN and not sitting.future
         if first is None or first is sitting or sitting.kind is not SessionKind.SESSION or not absorbed:
             kept.append(sitting)
             continue
@@ -122,14 +125,28 @@ def _merged_days(sittings: list[Sitting]) -> list[Sitting]:
     return kept
 
 
-def _fitting(form: Form, sittings: list[Sitting], bounds: CourseBounds) -> Sitting | None:
-    held = [sitting for sitting in sittings if sitting.counts]
-    same_day = next((sitting for sitting in held if sitting.day == form.start.date()), None)
-    if same_day is not None:
-        return same_day
-    earliest = form.start - timedelta(days=bounds.form_match.value)
-    near = [sitting for sitting in held if earliest <= sitting.start <= form.start and not sitting.forms]
-    return max(near, key=lambda sitting: sitting.order, default=None)
+def _given_a_place(loose: Iterable[Form], held: list[Sitting], bounds: CourseBounds) -> Iterator[Sitting]:
+    """Add forms that name no encounter to held sittings; yield the sittings that are made for those that fit none.
+
+    Forms and sittings come by start, and `held` is kept so.
+    """
+    by_day: dict[date, Sitting] = {}
+    for sitting in held:
+        by_day.setdefault(sitting.day, sitting)
+    window = timedelta(days=bounds.form_match.value)
+    for form in loose:
+        fitting = by_day.get(form.start.date()) or _last_without_form(held, form.start - window, form.start)
+        if fitting is None:
+            fitting = Sitting(SessionState.HELD, SessionKind.SESSION, form.start, form.reference)
+            by_day[fitting.day] = fitting
+            insort(held, fitting, key=_ORDER)
+            yield fitting
+        fitting.forms.append(form)
+
+
+def _last_without_form(held: list[Sitting], earliest: datetime, latest: datetime) -> Sitting | None:
+    near = held[bisect_left(held, earliest, key=_START) : bisect_right(held, latest, key=_START)]
+    return next((sitting for sitting in reversed(near) if not sitting.forms), None)
 
 
 def numbered(sittings: Iterable[Sitting], phase_of: Callable[[int, date], Phase]) -> tuple[Session, ...]:
@@ -137,34 +154,36 @@ def numbered(sittings: Iterable[Sitting], phase_of: Callable[[int, date], Phase]
     sessions = []
     held = 0
     for sitting in sittings:
-        session = _session(sitting)
         if sitting.counts:
             held += 1
-            session = replace(session, number=held, phase=phase_of(held, sitting.day))
-        sessions.append(session)
+            sessions.append(_session(sitting, held, phase_of(held, sitting.day)))
+        else:
+            sessions.append(_session(sitting, None, None))
     return tuple(sessions)
 
 
-def _session(sitting: Sitting) -> Session:
-    first = sitting.meetings[0] if sitting.meetings else None
+def _session(sitting: Sitting, number: int | None, phase: Phase | None) -> Session:
+    meetings, forms = sitting.meetings, sitting.forms
     return Session(
         state=sitting.state,
         kind=sitting.kind,
         start=sitting.start,
-        number=None,
-        phase=None,
-        minutes=first.minutes if first else None,
-        encounters=tuple(meeting.encounter for meeting in sitting.meetings),
-        forms=tuple(form.response for form in sitting.forms),
-        telehealth=any(meeting.telehealth for meeting in sitting.meetings),
-        group=any(meeting.group for meeting in sitting.meetings),
-        worked_on=_codes(sitting, CourseField.WORKED_ON),
-        patterns=_codes(sitting, CourseField.PATTERN),
-        techniques=_codes(sitting, CourseField.TECHNIQUE),
-        coping=_codes(sitting, CourseField.COPING),
-        next_steps=_codes(sitting, CourseField.NEXT_STEP),
+        number=number,
+        phase=phase,
+        minutes=meetings[0].minutes if meetings else None,
+        encounters=tuple([meeting.encounter for meeting in meetings]),
+        forms=tuple([form.response for form in forms]),
+        telehealth=any(meeting.telehealth for meeting in meetings),
+        group=any(meeting.group for meeting in meetings),
+        worked_on=_codes(forms, CourseField.WORKED_ON),
+        patterns=_codes(forms, CourseField.PATTERN),
+        techniques=_codes(forms, CourseField.TECHNIQUE),
+        coping=_codes(forms, CourseField.COPING),
+        next_steps=_codes(forms, CourseField.NEXT_STEP),
     )
 
 
-def _codes(sitting: Sitting, course_field: CourseField) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(code for form in sitting.forms for code in form.values.get(course_field, ())))
+def _codes(forms: list[Form], course_field: CourseField) -> tuple[str, ...]:
+    if not forms:
+        return ()
+    return tuple(dict.fromkeys([code for form in forms for code in form.values.get(course_field, ())]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from service.domain.course import Decision, SessionKind, SessionState
@@ -41,7 +42,7 @@ def treatments(evidence: Iterable[Evidence], bounds: CourseBounds, *, same_pract
     General psychotherapy counts only inside an open treatment and, if `same_practitioner`, with one
     of its practitioners. The result depends on the evidence alone, not on the order it is given in.
     """
-    everything = sorted(evidence, key=_when)
+    everything = sorted(evidence, key=attrgetter("start", "reference"))
     meetings = [item for item in everything if isinstance(item, Meeting)]
     forms = [item for item in everything if isinstance(item, Form)]
     explicit = _explicit(meetings, forms)
@@ -64,12 +65,6 @@ def treatments(evidence: Iterable[Evidence], bounds: CourseBounds, *, same_pract
             ]
     _attach_contacts(everything, kept, bounds)
     return kept
-
-
-def _when(item: Evidence) -> tuple[datetime, str]:
-    if isinstance(item, Scored):
-        return item.measure.taken, item.measure.fact
-    return item.start, item.reference
 
 
 def _explicit(meetings: list[Meeting], forms: list[Form]) -> frozenset[str]:
@@ -147,12 +142,11 @@ def _attach_contacts(everything: Iterable[Evidence], found: list[Treatment], bou
     for item in everything:
         if isinstance(item, Form) or (isinstance(item, Meeting) and item.kind is SessionKind.SESSION):
             continue
-        moment = item.measure.taken if isinstance(item, Scored) else item.start
         home = None
         for treatment in found:
-            if treatment.opened <= moment:
+            if treatment.opened <= item.start:
                 home = treatment
-            elif treatment.opened - baseline <= moment and (home is None or home.closed is not None):
+            elif treatment.opened - baseline <= item.start and (home is None or home.closed is not None):
                 home = treatment
                 break
         if home is None:
