@@ -1,35 +1,37 @@
 """The first loop: records in, facts merged, courses projected, all in one transaction a batch.
 
-gather (`read`) → decide (`decide`, pure) → apply (`Transaction.write`); the offset is committed after.
+gather (`read`) → decide (`decisions`, pure) → apply (`Transaction.write`); the offset is committed after.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import orjson
 import structlog
 
-from service.domain import state
-from service.domain.facts import Fact, FactKey, PatientKey
-from service.domain.projection import project
+from service.domain.evidence import interpret
+from service.domain.facts import Fact, FactKey, PatientKey, merge
 from service.inbound.reading import read_record
 from service.inbound.records import Reason
+from service.projector import Changes, Projector
 from service.store.errors import is_transient
-from service.store.values import CourseUpdate, GoneCourse, KeptRecord, Parked, PatientUpdate
+from service.store.values import KeptRecord, Parked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
 
-    from service.domain.course import Course, Projection
     from service.domain.mappings import Mappings
     from service.inbound.reading import Irrelevant
     from service.inbound.records import Limits, Record, SourceContext
     from service.inbound.relevance import Relevance
+    from service.projector import Projected
     from service.store import Store
     from service.store.transaction import Transaction
-    from service.store.values import Destination, Merged, StoredCourse
+    from service.store.values import Destination, Merged
     from service.vitals import Vitals
 
 log = structlog.get_logger(__name__)
@@ -38,6 +40,8 @@ UNPROCESSABLE = "unprocessable"
 """Reason code of a record that was readable, and on which projecting or storing fails for good."""
 DUE_AT_ONCE = 200
 """Patients that one sweep projects in one transaction."""
+READ_AT_ONCE = 64
+"""Records read in one go, some 2 ms: then the database's answers to the batch before get their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,17 @@ class Feed:
 
 
 @dataclass(slots=True)
-class Gathered:
-    """What the records of a batch hold."""
+class Batch:
+    """Records, and what was read in them."""
 
+    records: Sequence[Record]
     facts: list[Fact] = field(default_factory=list)
     not_ours: list[Irrelevant] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Records by source and outcome."""
+    latest: dict[str, datetime] = field(default_factory=dict)
+    """Time of the last record of each source."""
 
 
 class Intake:
@@ -72,31 +81,43 @@ class Intake:
         """`feeds` by topic; the clock is read once for each transaction."""
         self._store = store
         self._feeds = feeds
-        self._by_source = {feed.context.id: feed for feed in feeds.values()}
-        self._destinations = destinations
+        self._mappings = {feed.context.id: feed.mappings for feed in feeds.values()}
         self._limits = limits
         self._metrics = vitals.metrics
         self._now = vitals.now
+        self._projector = Projector(self._mappings, destinations)
 
-    async def process(self, records: Sequence[Record]) -> bool:
-        """Store what these records say and return whether any course changed.
+    async def read(self, records: Sequence[Record]) -> Batch:
+        """Return what these records hold. Never raises for what a record holds; others run in between."""
+        batch = Batch(records)
+        for start in range(0, len(records), READ_AT_ONCE):
+            for record in records[start : start + READ_AT_ONCE]:
+                self._read(record, batch)
+            await asyncio.sleep(0)
+        return batch
+
+    async def process(self, batch: Batch) -> bool:
+        """Store what a batch says and return whether any course changed.
 
         A transient error is raised, and nothing of the batch is stored. A batch that fails for good is
         halved until the record that it fails on stands alone and is parked.
         """
         try:
-            return await self._store_batch(records)
+            changed = await self._store_batch(batch)
         except Exception as error:
             if is_transient(error):
                 raise
             self._metrics.batches("bisected").inc()
+            records = batch.records
             if len(records) > 1:
                 middle = len(records) // 2
-                first = await self.process(records[:middle])
-                return await self.process(records[middle:]) or first
+                first = await self.process(await self.read(records[:middle]))
+                return await self.process(await self.read(records[middle:])) or first
             log.exception("a record can't be processed and is parked", reason=UNPROCESSABLE, exc_info=error)
             await self._park_whole(records[0])
             return False
+        self._count(batch)
+        return changed
 
     async def sweep(self) -> int:
         """Project the patients that time alone has changed; return how many they were."""
@@ -122,8 +143,9 @@ class Intake:
 
     async def _project_due(self, due: Sequence[PatientKey]) -> None:
         async with self._store.transaction() as transaction:
-            await transaction.lock(due)
-            await self._project(transaction, due, {})
+            editions = await transaction.lock(due)
+            projected = await self._projector.project(transaction, editions, {each: {} for each in due}, self._now())
+        self._after(projected)
 
     async def _projected_alone(self, patient: PatientKey) -> bool:
         """Project one patient, so that one whose projection fails does not hold up the others."""
@@ -136,177 +158,105 @@ class Intake:
             return False
         return True
 
-    async def _store_batch(self, records: Sequence[Record]) -> bool:
-        gathered = self._gather(records)
-        if not (gathered.facts or gathered.not_ours or gathered.parked):
+    def _read(self, record: Record, batch: Batch) -> None:
+        feed = self._feeds[record.topic]
+        source = feed.context.id
+        reading = read_record(record, feed.context, feed.relevance, self._limits)
+        batch.facts += reading.facts
+        batch.not_ours += reading.irrelevant
+        outcome = "relevant" if reading.facts else "irrelevant"
+        if reading.unreadable or reading.fetch:
+            outcome = "parked"
+            for entry, unreadable in reading.unreadable:
+                batch.parked.append(Parked(source, unreadable.code, unreadable.path, _kept(record), entry))
+            for entry, change in reading.fetch:
+                batch.parked.append(Parked(source, Reason.REFERENCE_ONLY, change.path, _kept(record), entry))
+        batch.outcomes[source, outcome] += 1
+        batch.latest[source] = record.timestamp
+
+    async def _store_batch(self, batch: Batch) -> bool:
+        if not (batch.facts or batch.not_ours or batch.parked):
             return False
         async with self._store.transaction() as transaction:
-            facts = gathered.facts + await self._markers(transaction, gathered)
-            changed = await self._merge(transaction, facts)
-            await transaction.park(gathered.parked, self._now())
-        for parked in gathered.parked:
-            self._metrics.parked(parked.source, parked.reason).inc()
-        return changed
+            facts = batch.facts + await self._markers(transaction, batch)
+            projected = await self._merge(transaction, facts)
+            await transaction.park(batch.parked, self._now())
+        self._after(projected)
+        return projected.changed
 
-    def _gather(self, records: Sequence[Record]) -> Gathered:
-        gathered = Gathered()
-        for record in records:
-            feed = self._feeds[record.topic]
-            source = feed.context.id
-            reading = read_record(record, feed.context, feed.relevance, self._limits)
-            gathered.facts += reading.facts
-            gathered.not_ours += reading.irrelevant
-            for entry, unreadable in reading.unreadable:
-                gathered.parked.append(Parked(source, unreadable.code, unreadable.path, _kept(record), entry))
-            for entry, change in reading.fetch:
-                gathered.parked.append(Parked(source, Reason.REFERENCE_ONLY, change.path, _kept(record), entry))
-            if reading.unreadable or reading.fetch:
-                self._metrics.records(source, "parked").inc()
-            else:
-                self._metrics.records(source, "relevant" if reading.facts else "irrelevant").inc()
-            self._metrics.last_event_timestamp(source).set(record.timestamp.timestamp())
-        return gathered
-
-    async def _markers(self, transaction: Transaction, gathered: Gathered) -> list[Fact]:
+    async def _markers(self, transaction: Transaction, batch: Batch) -> list[Fact]:
         """Changes that are not ours become markers where they could hide something of ours."""
-        if not gathered.not_ours:
+        if not batch.not_ours:
             return []
-        keys = {fact.key for fact in gathered.facts}
-        patients = {patient for fact in gathered.facts if (patient := _patient(fact)) is not None}
-        keys |= (await transaction.known({key for key, _, _ in gathered.not_ours})).keys()
-        named = {PatientKey(key.source, patient) for key, _, patient in gathered.not_ours if patient is not None}
+        keys = {fact.key for fact in batch.facts}
+        patients = {patient for fact in batch.facts if (patient := _patient(fact)) is not None}
+        keys |= (await transaction.known({key for key, _, _ in batch.not_ours})).keys()
+        named = {PatientKey(key.source, patient) for key, _, patient in batch.not_ours if patient is not None}
         patients |= await transaction.known_patients(named - patients)
         return [
             Fact(key, order, None, None)
-            for key, order, patient in gathered.not_ours
+            for key, order, patient in batch.not_ours
             if key in keys or (patient is not None and PatientKey(key.source, patient) in patients)
         ]
 
-    async def _merge(self, transaction: Transaction, facts: Sequence[Fact]) -> bool:
-        patients = {key for fact in facts if (key := _patient(fact)) is not None}
-        unnamed = {fact.key for fact in facts if fact.patient_id is None}
+    async def _merge(self, transaction: Transaction, facts: Iterable[Fact]) -> Projected:
+        newest: dict[FactKey, Fact] = {}
+        for fact in facts:
+            newest[fact.key] = merge(newest.get(fact.key), fact)
+        patients = {key for fact in newest.values() if (key := _patient(fact)) is not None}
+        unnamed = [key for key, fact in newest.items() if fact.patient_id is None]
         patients |= {key for key in (await transaction.known(unnamed)).values() if key is not None}
-        await transaction.lock(patients)
-        merged = await transaction.merge(facts)
-        causes = _causes(merged)
-        await transaction.lock(causes.keys() - patients)
-        self._count_facts(facts, merged)
-        return await self._project(transaction, causes.keys(), causes)
+        editions = await transaction.lock(patients)
+        merged = await transaction.merge(newest.values())
+        changes = self._changes(merged, newest)
+        editions |= await transaction.lock(changes.keys() - editions.keys())
+        self._count_facts(newest, merged)
+        return await self._projector.project(transaction, editions, changes, self._now())
 
-    async def _project(
-        self, transaction: Transaction, patients: Iterable[PatientKey], causes: Mapping[PatientKey, set[FactKey]]
-    ) -> bool:
-        keys = sorted(patients)
-        facts = await transaction.facts_of(keys)
-        stored = await transaction.courses_of(keys)
-        as_of = self._now()
-        updates = []
-        for patient in keys:
-            mappings = self._by_source[patient.source].mappings
-            projection = project(patient, facts[patient], as_of, mappings)
-            cause = tuple(sorted(key.reference for key in causes.get(patient, ())))
-            updates.append(decide(projection, stored[patient], cause, mappings))
-        written = await transaction.write(updates, self._destinations, as_of)
-        self._metrics.projections.inc(len(keys))
-        return bool(written.changed or written.gone)
+    def _changes(self, merged: Iterable[Merged], newest: Mapping[FactKey, Fact]) -> dict[PatientKey, Changes]:
+        """What the facts that were merged change, by the patients who are to be projected again."""
+        changes: dict[PatientKey, Changes] = {}
+        for each in merged:
+            if each.moved_from is not None:
+                changes.setdefault(each.moved_from, {})[each.key] = ()
+            if each.patient is not None:
+                meaning = interpret(newest[each.key], self._mappings[each.key.source])
+                changes.setdefault(each.patient, {})[each.key] = meaning
+        return changes
+
+    def _after(self, projected: Projected) -> None:
+        """Note what a committed transaction projected."""
+        self._projector.remember(projected)
+        self._metrics.projections.inc(len(projected.known))
 
     async def _park_whole(self, record: Record) -> None:
         source = self._feeds[record.topic].context.id
         async with self._store.transaction() as transaction:
             await transaction.park([Parked(source, UNPROCESSABLE, None, _kept(record))], self._now())
+        self._metrics.records(source, "parked").inc()
         self._metrics.parked(source, UNPROCESSABLE).inc()
 
-    def _count_facts(self, facts: Sequence[Fact], merged: Sequence[Merged]) -> None:
-        new: dict[str, int] = {}
-        for each in merged:
-            new[each.key.source] = new.get(each.key.source, 0) + 1
-        for source in {fact.key.source for fact in facts}:
-            known = sum(fact.key.source == source for fact in facts) - new.get(source, 0)
-            self._metrics.facts(source, "merged").inc(new.get(source, 0))
-            self._metrics.facts(source, "known").inc(known)
+    def _count(self, batch: Batch) -> None:
+        """Put what a stored batch held into the metrics."""
+        for (source, outcome), count in batch.outcomes.items():
+            self._metrics.records(source, outcome).inc(count)
+        for parked in batch.parked:
+            self._metrics.parked(parked.source, parked.reason).inc()
+        for source, at in batch.latest.items():
+            self._metrics.last_event_timestamp(source).set(at.timestamp())
+
+    def _count_facts(self, facts: Iterable[FactKey], merged: Collection[Merged]) -> None:
+        new = Counter([each.key.source for each in merged])
+        for source, count in Counter([key.source for key in facts]).items():
+            self._metrics.facts(source, "merged").inc(new[source])
+            self._metrics.facts(source, "known").inc(count - new[source])
 
 
 def _patient(fact: Fact) -> PatientKey | None:
     return None if fact.patient_id is None else PatientKey(fact.key.source, fact.patient_id)
 
 
-def _causes(merged: Iterable[Merged]) -> dict[PatientKey, set[FactKey]]:
-    """Which patients are to be projected again, and because of which facts."""
-    causes: dict[PatientKey, set[FactKey]] = {}
-    for each in merged:
-        for patient in (each.patient, each.moved_from):
-            if patient is not None:
-                causes.setdefault(patient, set()).add(each.key)
-    return causes
-
-
 def _kept(record: Record) -> KeptRecord:
     return KeptRecord(
         record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, record.headers
     )
-
-
-def decide(
-    projection: Projection, stored: Sequence[StoredCourse], cause: tuple[str, ...], mappings: Mappings
-) -> PatientUpdate:
-    """Return what is to be written for a patient: courses as projected, and what becomes of those that are gone.
-
-    A course that is gone is taken over by a new one that rests on any of the same facts, so that a
-    clinician's CarePlan goes on under its new name.
-    """
-    before = {course.course_id: course for course in stored}
-    projected = {course.id for course in projection.courses}
-    fresh = [course for course in projection.courses if course.id not in before or before[course.id].gone]
-    gone = []
-    for course in stored:
-        if course.gone or course.course_id in projected:
-            continue
-        heir = _heir(course, fresh)
-        if heir is not None:
-            fresh.remove(heir)
-        last_words = state.revision(b"gone" + course.state, mappings)
-        gone.append(GoneCourse(course.course_id, last_words, None if heir is None else heir.id, cause))
-    courses = tuple(_update(course, before.get(course.id), cause, mappings) for course in projection.courses)
-    return PatientUpdate(
-        projection.patient, projection.next_due, projection.as_of, courses, tuple(gone), mappings.digest
-    )
-
-
-def _update(course: Course, before: StoredCourse | None, cause: tuple[str, ...], mappings: Mappings) -> CourseUpdate:
-    content = state.dump(course)
-    revision = state.revision(content, mappings)
-    opened: set[str] = set()
-    closed: set[str] = set()
-    if before is None or before.revision != revision:
-        found = {finding.id for finding in course.findings}
-        known = _finding_ids(before.state) if before is not None and not before.gone else set()
-        opened, closed = found - known, known - found
-    return CourseUpdate(
-        course_id=course.id,
-        anchor=course.anchor,
-        phase=course.phase.value,
-        revision=revision,
-        state=content,
-        cause=cause,
-        opened=tuple(sorted(opened)),
-        closed=tuple(sorted(closed)),
-    )
-
-
-def _finding_ids(content: bytes) -> set[str]:
-    return {finding["id"] for finding in orjson.loads(content)["findings"]}
-
-
-def _heir(gone: StoredCourse, fresh: Sequence[Course]) -> Course | None:
-    """The new course that shares most facts with one that is gone; None if none shares any."""
-    last = state.load(gone.state)
-    rested_on = _facts(last) | {last.anchor}
-    shared = [(len(rested_on & (_facts(course) | {course.anchor})), course) for course in fresh]
-    most = max((count for count, _ in shared), default=0)
-    return next((course for count, course in shared if count == most), None) if most else None
-
-
-def _facts(course: Course) -> set[str]:
-    sessions = {f"Encounter/{e}" for session in course.sessions for e in session.encounters}
-    forms = {f"QuestionnaireResponse/{f}" for session in course.sessions for f in session.forms}
-    return sessions | forms | {document.fact for document in course.documented}

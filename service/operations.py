@@ -247,7 +247,7 @@ async def retry(settings: Settings, items: Sequence[int]) -> list[int]:
                 record = Record(
                     kept.topic, kept.partition, kept.offset, kept.timestamp, kept.key, kept.value, kept.headers
                 )
-                await intake.process([record])
+                await intake.process(await intake.read([record]))
         again = []
         for each in tried:
             after = await store.operators.parked_content(each.item.id)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
     from faststream.kafka.subscriber.usecase import BatchSubscriber
 
-    from service.intake import Intake
+    from service.intake import Batch, Intake
     from service.settings import Kafka
     from service.vitals import Vitals
 
@@ -66,6 +66,8 @@ class Stream:
         self._waiting: asyncio.Queue[tuple[ConsumerRecord, ...]] = asyncio.Queue(maxsize=1)
         self._idle = asyncio.Event()
         self._idle.set()
+        self._committing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._committing.set_result(None)
         self.broker = KafkaBroker(
             list(kafka.bootstrap), security=_security(kafka), consumer_only=True, logger=None, apply_types=True
         )
@@ -103,28 +105,33 @@ class Stream:
         await self._waiting.put(message.raw_message)
 
     async def _work(self, stop: asyncio.Event) -> None:
+        """Process one batch after the other; while the database has one, the next is read."""
         stopping = asyncio.create_task(stop.wait())
+        reading = asyncio.create_task(self._read())
         try:
             while not stop.is_set():
                 self._vitals.turn("intake")
-                taking = asyncio.create_task(self._waiting.get())
-                await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
-                if not taking.done():
-                    taking.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await taking
+                await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
+                if not reading.done():
                     continue
+                records, batch = reading.result()
+                reading = asyncio.create_task(self._read())
                 self._idle.clear()
                 try:
-                    await self._process(taking.result(), stop)
+                    await self._process(records, batch, stop)
                 finally:
                     self._idle.set()
         finally:
             stopping.cancel()
+            reading.cancel()
+            await asyncio.gather(stopping, reading, self._committing, return_exceptions=True)
 
-    async def _process(self, records: Sequence[ConsumerRecord], stop: asyncio.Event) -> None:
-        """Store one batch, however long the database is away, and commit its offsets."""
-        batch = [_record(record) for record in records]
+    async def _read(self) -> tuple[Sequence[ConsumerRecord], Batch]:
+        records = await self._waiting.get()
+        return records, await self._intake.read([_record(record) for record in records])
+
+    async def _process(self, records: Sequence[ConsumerRecord], batch: Batch, stop: asyncio.Event) -> None:
+        """Store one batch, however long the database is away, and let its offsets be committed."""
         wait = FIRST_RETRY_S
         started = asyncio.get_running_loop().time()
         while True:
@@ -144,11 +151,13 @@ class Stream:
             else:
                 break
         self._metrics.batches("committed").inc()
-        self._metrics.batch_records.observe(len(batch))
+        self._metrics.batch_records.observe(len(records))
         self._metrics.batch_seconds.observe(asyncio.get_running_loop().time() - started)
+        # In order: one commit at a time, and none before its batch is in the database.
+        await self._committing
+        self._committing = asyncio.create_task(self._commit(records))
         if changed:
             self._on_change()
-        await self._commit(records)
 
     async def _commit(self, records: Iterable[ConsumerRecord]) -> None:
         """Commit the offsets after these records, of the partitions that this worker still has."""
@@ -177,7 +186,9 @@ class Stream:
     async def settle(self) -> None:
         """Return once the batch in hand is stored and committed, or after `HAND_OVER_S`."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), HAND_OVER_S)
+            async with asyncio.timeout(HAND_OVER_S):
+                await self._idle.wait()
+                await asyncio.shield(self._committing)
 
     def assigned(self, partitions: int) -> None:
         """Note that the group gave this worker its partitions."""

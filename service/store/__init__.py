@@ -8,6 +8,7 @@ from service.store.errors import StoreError, is_transient
 from service.store.store import Store
 from service.store.transaction import Transaction
 from service.store.values import (
+    NOTHING_STORED,
     WHOLE,
     Claimed,
     Counts,
@@ -15,6 +16,7 @@ from service.store.values import (
     Delivered,
     DeliveryState,
     Destination,
+    Edition,
     GoneCourse,
     HistoryEntry,
     KeptRecord,
@@ -34,6 +36,7 @@ from service.store.values import (
 )
 
 __all__ = [
+    "NOTHING_STORED",
     "WHOLE",
     "Claimed",
     "Counts",
@@ -41,6 +44,7 @@ __all__ = [
     "Delivered",
     "DeliveryState",
     "Destination",
+    "Edition",
     "GoneCourse",
     "HistoryEntry",
     "KeptRecord",

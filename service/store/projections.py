@@ -35,6 +35,13 @@ _PROJECTED = (
     course.c.revision,
     course.c.state,
 )
+_PROJECTED_PATIENT = (
+    patient.c.source,
+    patient.c.patient_id,
+    patient.c.next_due,
+    patient.c.projected_as_of,
+    patient.c.mappings,
+)
 _GONE = (course.c.course_id, course.c.revision, course.c.superseded_by)
 _WANTED = (
     delivery.c.course_id,
@@ -198,12 +205,17 @@ class _Statements:
         self.wanted = Incoming(dialect, *_WANTED)
         self.want = want(dialect, self.wanted.rows)
 
-        self.patients = Incoming(dialect, *patient.c)
+        self.patients = Incoming(dialect, *_PROJECTED_PATIENT)
         rows = self.patients.rows
         self.update_patients: Update = (
             update(patient)
             .where(patient.c.source == rows.c.source, patient.c.patient_id == rows.c.patient_id)
-            .values(next_due=rows.c.next_due, projected_as_of=rows.c.projected_as_of, mappings=rows.c.mappings)
+            .values(
+                next_due=rows.c.next_due,
+                projected_as_of=rows.c.projected_as_of,
+                mappings=rows.c.mappings,
+                version=patient.c.version + 1,
+            )
         )
 
 

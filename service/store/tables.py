@@ -56,6 +56,7 @@ patient = Table(
     Column("next_due", _Instant),  # when its courses would next change with no new fact; null for never
     Column("projected_as_of", _Instant),
     Column("mappings", _Id, comment="digest of the mappings that its courses were last projected with"),
+    Column("version", BigInteger, nullable=False, server_default="0"),  # how often it has been projected
 )
 Index("patient_due", patient.c.next_due)
 

@@ -13,13 +13,13 @@ from service.store import codec, parking, projections
 from service.store.dialects import Incoming, insert
 from service.store.rows import COURSE, stored_course
 from service.store.tables import course, fact, patient
-from service.store.values import Merged
+from service.store.values import Edition, Merged
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, FromClause, Select
+    from sqlalchemy import ColumnElement, FromClause
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.store.values import Destination, Parked, PatientUpdate, StoredCourse, Written
@@ -38,7 +38,7 @@ class Transaction:
 
     async def known(self, keys: Iterable[FactKey]) -> dict[FactKey, PatientKey | None]:
         """Return those of these resources that the store has a fact of, with the patient whose fact it is."""
-        rows = [tuple(key) for key in sorted(set(keys))]
+        rows = [tuple(key) for key in set(keys)]
         if not rows:
             return {}
         statements = self._statements
@@ -50,22 +50,28 @@ class Transaction:
 
     async def known_patients(self, patients: Iterable[PatientKey]) -> set[PatientKey]:
         """Return those of these patients that the store has ever locked."""
-        return await self._select_patients(self._statements.known_patients, set(patients))
+        rows = [tuple(key) for key in set(patients)]
+        if not rows:
+            return set()
+        statements = self._statements
+        result = await self._connection.execute(statements.known_patients, statements.patients.bind(rows))
+        return {PatientKey(*row) for row in result}
 
-    async def lock(self, patients: Iterable[PatientKey]) -> None:
-        """Keep these patients to this transaction until it ends; waits for whoever has them.
+    async def lock(self, patients: Iterable[PatientKey]) -> dict[PatientKey, Edition]:
+        """Keep these patients to this transaction until it ends; return which state of each is stored.
 
-        Lock all at once where possible: two transactions that lock in several steps may meet
-        head-on, and one of them fails with a transient error.
+        Waits for whoever has them. Lock all at once where possible: two transactions that lock in
+        several steps may meet head-on, and one of them fails with a transient error.
         """
         wanted = set(patients)
-        found = await self._select_patients(self._statements.lock, wanted)
-        missing = wanted - found
+        found = await self._lock(wanted)
+        missing = wanted - found.keys()
         if missing:
             statements = self._statements
             rows = [tuple(key) for key in sorted(missing)]
             await self._connection.execute(statements.create_patients, statements.patients.bind(rows))
-            await self._select_patients(self._statements.lock, missing)
+            found |= await self._lock(missing)
+        return found
 
     async def merge(self, facts: Iterable[Fact]) -> list[Merged]:
         """Keep the newer reading of each resource; what is returned was new or replaced an older one.
@@ -150,14 +156,15 @@ class Transaction:
         """Close what was parked under these ids: it was tried again, and went well."""
         await parking.resolve(self._connection, items, now)
 
-    async def _select_patients(
-        self, statement: Select[tuple[str, str]], keys: Collection[PatientKey]
-    ) -> set[PatientKey]:
+    async def _lock(self, keys: Collection[PatientKey]) -> dict[PatientKey, Edition]:
         if not keys:
-            return set()
+            return {}
         rows = [tuple(key) for key in sorted(keys)]
-        result = await self._connection.execute(statement, self._statements.patients.bind(rows))
-        return {PatientKey(row.source, row.patient_id) for row in result}
+        result = await self._connection.execute(self._statements.lock, self._statements.patients.bind(rows))
+        return {
+            PatientKey(source, patient_id): Edition(version, projected_as_of)
+            for source, patient_id, version, projected_as_of in result
+        }
 
 
 class _Statements:
@@ -175,7 +182,11 @@ class _Statements:
         self.known_patients = select(patient.c.source, patient.c.patient_id).select_from(
             patients.join(patient, _same_patient(patients, patient))
         )
-        self.lock = self.known_patients.order_by(patient.c.source, patient.c.patient_id).with_for_update(of=patient)
+        self.lock = (
+            self.known_patients.add_columns(patient.c.version, patient.c.projected_as_of)
+            .order_by(patient.c.source, patient.c.patient_id)
+            .with_for_update(of=patient)
+        )
         self.create_patients = (
             insert(dialect, patient)
             .from_select(["source", "patient_id"], select(patients).where(true()))

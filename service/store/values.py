@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from service.store.instants import micros
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -28,6 +30,23 @@ class SchemaState:
     def at_head(self) -> bool:
         """Whether the tables are those that this release needs."""
         return self.current == self.head
+
+
+class Edition(NamedTuple):
+    """Which state of a patient's facts and courses is stored. Whoever knows it knows them, and need not read them."""
+
+    version: int
+    """How often the patient has been projected."""
+    projected_as_of: int | None
+    """Microseconds since the epoch. A release before this one, or a restored backup, changes this alone."""
+
+    def after(self, as_of: datetime) -> Edition:
+        """Return the edition that projecting the patient as of an instant makes of this one."""
+        return Edition(self.version + 1, micros(as_of))
+
+
+NOTHING_STORED = Edition(0, None)
+"""Of a patient who has no facts and no courses."""
 
 
 @dataclass(frozen=True, slots=True)

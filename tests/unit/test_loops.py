@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from service.decisions import decide
 from service.deliveries import Backoff
 from service.domain.projection import project
-from service.intake import decide
 from service.store import StoredCourse
 from tests.history import PATIENT, assessment, encounter, ending, sessions, week
 
@@ -25,7 +25,7 @@ NOW = week(20)
 
 def decided(facts: Iterable[Fact], stored: Sequence[StoredCourse], mappings: Mappings) -> PatientUpdate:
     """Return what is written for the example patient."""
-    return decide(project(PATIENT, facts, NOW, mappings), stored, ("Encounter/x",), mappings)
+    return decide(project(PATIENT, facts, NOW, mappings), stored, ("Encounter/x",), mappings).update
 
 
 def as_stored(update: PatientUpdate) -> list[StoredCourse]:
@@ -36,12 +36,12 @@ def as_stored(update: PatientUpdate) -> list[StoredCourse]:
     ]
 
 
-def test_same_facts_give_the_same_revision(mappings: Mappings) -> None:
-    """Nothing new is nothing to write: no finding opens or closes."""
+def test_same_facts_leave_nothing_to_write(mappings: Mappings) -> None:
+    """The same revision is no change."""
     first = decided(sessions(3), [], mappings)
     again = decided(reversed(sessions(3)), as_stored(first), mappings)
-    assert [each.revision for each in first.courses] == [each.revision for each in again.courses]
-    assert ((), ()) == (again.courses[0].opened, again.courses[0].closed)
+    assert 1 == len(first.courses)
+    assert ((), ()) == (again.courses, again.gone)
 
 
 def test_findings_that_open_and_close_are_named(mappings: Mappings) -> None:

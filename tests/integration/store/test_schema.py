@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 def differences(connection: Connection) -> Sequence[object]:

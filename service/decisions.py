@@ -1,0 +1,118 @@
+"""What is to be written for a patient whose facts were projected anew. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from service.domain import state
+from service.remembered import Standing
+from service.store.values import CourseUpdate, GoneCourse, PatientUpdate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from service.domain.course import Course, Projection
+    from service.domain.mappings import Mappings
+    from service.store.values import StoredCourse
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What is to be written for a patient, and how the patient's courses stand afterwards."""
+
+    update: PatientUpdate
+    courses: Mapping[str, Standing]
+
+
+def decide(
+    projection: Projection, stored: Sequence[StoredCourse], cause: tuple[str, ...], mappings: Mappings
+) -> Decided:
+    """Return what is to be written for a patient: courses that changed, and what becomes of those that are gone.
+
+    A course that is gone is taken over by a new one that rests on any of the same facts, so that a
+    clinician's CarePlan goes on under its new name.
+    """
+    before = {course.course_id: course for course in stored}
+    projected = {course.id for course in projection.courses}
+    fresh = [course for course in projection.courses if course.id not in before or before[course.id].gone]
+    gone = []
+    for course in stored:
+        if course.gone or course.course_id in projected:
+            continue
+        heir = _heir(course, fresh)
+        if heir is not None:
+            fresh.remove(heir)
+        last_words = state.revision(b"gone" + course.state, mappings)
+        gone.append(GoneCourse(course.course_id, last_words, None if heir is None else heir.id, cause))
+    standing = {id_: _standing(course) for id_, course in before.items() if not course.gone}
+    return _update(projection, standing, tuple(gone), cause, mappings)
+
+
+def revise(
+    projection: Projection, standing: Mapping[str, Standing], cause: tuple[str, ...], mappings: Mappings
+) -> Decided | None:
+    """Return the same where a patient has the courses that it had, none more and none less; else None."""
+    if standing.keys() != {course.id for course in projection.courses}:
+        return None
+    return _update(projection, standing, (), cause, mappings)
+
+
+def _update(
+    projection: Projection,
+    standing: Mapping[str, Standing],
+    gone: tuple[GoneCourse, ...],
+    cause: tuple[str, ...],
+    mappings: Mappings,
+) -> Decided:
+    courses: dict[str, Standing] = {}
+    changed = []
+    for course in projection.courses:
+        content = state.dump(course)
+        before = standing.get(course.id)
+        after = Standing(state.revision(content, mappings), frozenset([finding.id for finding in course.findings]))
+        courses[course.id] = after
+        if before is None or before.revision != after.revision:
+            changed.append(_revision(course, content, after, before, cause))
+    update = PatientUpdate(
+        projection.patient, projection.next_due, projection.as_of, tuple(changed), gone, mappings.digest
+    )
+    return Decided(update, courses)
+
+
+def _revision(
+    course: Course, content: bytes, after: Standing, before: Standing | None, cause: tuple[str, ...]
+) -> CourseUpdate:
+    known = before.findings if before is not None else frozenset()
+    return CourseUpdate(
+        course_id=course.id,
+        anchor=course.anchor,
+        phase=course.phase.value,
+        revision=after.revision,
+        state=content,
+        cause=cause,
+        opened=tuple(sorted(after.findings - known)),
+        closed=tuple(sorted(known - after.findings)),
+    )
+
+
+def _standing(course: StoredCourse) -> Standing:
+    findings = frozenset([finding["id"] for finding in orjson.loads(course.state)["findings"]])
+    return Standing(course.revision, findings)
+
+
+def _heir(gone: StoredCourse, fresh: Sequence[Course]) -> Course | None:
+    """The new course that shares most facts with one that is gone; None if none shares any."""
+    last = state.load(gone.state)
+    rested_on = _facts(last) | {last.anchor}
+    shared = [(len(rested_on & (_facts(course) | {course.anchor})), course) for course in fresh]
+    most = max((count for count, _ in shared), default=0)
+    return next((course for count, course in shared if count == most), None) if most else None
+
+
+def _facts(course: Course) -> set[str]:
+    sessions = {f"Encounter/{e}" for session in course.sessions for e in session.encounters}
+    forms = {f"QuestionnaireResponse/{f}" for session in course.sessions for f in session.forms}
+    return sessions | forms | {document.fact for document in course.documented}

@@ -1,0 +1,142 @@
+"""From changed facts to written courses, for the patients of one transaction.
+
+What the worker remembers of a patient spares it reading the history again (`remembered`); where it
+remembers nothing that still holds, facts and courses are read from the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from service.decisions import decide, revise
+from service.domain.evidence import interpret
+from service.domain.projection import project_evidence
+from service.remembered import Known, Remembered
+from service.store.values import NOTHING_STORED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from service.decisions import Decided
+    from service.domain.evidence import Evidence
+    from service.domain.facts import FactKey, PatientKey
+    from service.domain.mappings import Mappings
+    from service.store.transaction import Transaction
+    from service.store.values import Destination, Edition
+
+AT_ONCE = 250
+"""Patients whose courses are in memory at once: a few megabytes, however many a batch touches."""
+
+Changes = dict["FactKey", tuple["Evidence", ...]]
+"""What facts mean that a transaction merged; nothing, where a fact left the patient or is none of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """What a transaction projected; to be remembered once it is committed."""
+
+    changed: bool
+    """Whether any course is another than before."""
+    known: Mapping[PatientKey, Known]
+
+
+class Projector:
+    """Projects patients in the transactions of one worker."""
+
+    def __init__(self, mappings: Mapping[str, Mappings], destinations: Sequence[Destination]) -> None:
+        """`mappings` by source."""
+        self._mappings = mappings
+        self._destinations = destinations
+        self._remembered = Remembered()
+
+    async def project(
+        self,
+        transaction: Transaction,
+        editions: Mapping[PatientKey, Edition],
+        changes: Mapping[PatientKey, Changes],
+        as_of: datetime,
+    ) -> Projected:
+        """Write the courses of these patients, whom the transaction has locked in these editions."""
+        changed = False
+        known: dict[PatientKey, Known] = {}
+        for patients in _slices(sorted(changes)):
+            evidence = await self._evidence(transaction, patients, editions, changes)
+            decided = await self._decided(transaction, evidence, editions, changes, as_of)
+            updates = [each.update for each in decided.values()]
+            written = await transaction.write(updates, self._destinations, as_of)
+            changed = changed or bool(written.changed or written.gone)
+            for patient, each in decided.items():
+                known[patient] = Known(editions[patient].after(as_of), evidence[patient], each.courses)
+        return Projected(changed, known)
+
+    def remember(self, projected: Projected) -> None:
+        """Remember what was projected: its transaction is committed."""
+        for patient, known in projected.known.items():
+            self._remembered.keep(patient, known)
+
+    async def _evidence(
+        self,
+        transaction: Transaction,
+        patients: Sequence[PatientKey],
+        editions: Mapping[PatientKey, Edition],
+        changes: Mapping[PatientKey, Changes],
+    ) -> dict[PatientKey, Mapping[FactKey, tuple[Evidence, ...]]]:
+        """Return what all facts of these patients mean, those just merged among them."""
+        found: dict[PatientKey, Mapping[FactKey, tuple[Evidence, ...]]] = {}
+        unknown = []
+        for patient in patients:
+            before = self._recall(patient, editions[patient])
+            if before is None:
+                unknown.append(patient)
+            else:
+                both = {**before.evidence, **changes[patient]}
+                found[patient] = {key: evidence for key, evidence in both.items() if evidence}
+        for patient, facts in (await transaction.facts_of(unknown)).items():
+            mappings = self._mappings[patient.source]
+            meant = ((fact.key, interpret(fact, mappings)) for fact in facts)
+            found[patient] = {key: evidence for key, evidence in meant if evidence}
+        return found
+
+    async def _decided(
+        self,
+        transaction: Transaction,
+        evidence: Mapping[PatientKey, Mapping[FactKey, tuple[Evidence, ...]]],
+        editions: Mapping[PatientKey, Edition],
+        changes: Mapping[PatientKey, Changes],
+        as_of: datetime,
+    ) -> dict[PatientKey, Decided]:
+        decided: dict[PatientKey, Decided] = {}
+        unclear = {}
+        for patient, meant in evidence.items():
+            mappings = self._mappings[patient.source]
+            projection = project_evidence(patient, chain.from_iterable(meant.values()), as_of, mappings)
+            before = self._recall(patient, editions[patient])
+            revised = None
+            if before is not None:
+                revised = revise(projection, before.courses, _cause(changes[patient]), mappings)
+            if revised is not None:
+                decided[patient] = revised
+            else:
+                unclear[patient] = projection
+        # New patients, those not remembered, and the few whose courses became more or fewer.
+        stored = await transaction.courses_of([each for each in unclear if editions[each] != NOTHING_STORED])
+        for patient, projection in unclear.items():
+            mappings = self._mappings[patient.source]
+            decided[patient] = decide(projection, stored.get(patient, ()), _cause(changes[patient]), mappings)
+        return decided
+
+    def _recall(self, patient: PatientKey, edition: Edition) -> Known | None:
+        if edition == NOTHING_STORED:
+            return Known(edition, {}, {})
+        return self._remembered.recall(patient, edition)
+
+
+def _cause(changes: Changes) -> tuple[str, ...]:
+    return tuple(sorted([key.reference for key in changes]))
+
+
+def _slices(patients: Sequence[PatientKey]) -> Iterator[Sequence[PatientKey]]:
+    return (patients[start : start + AT_ONCE] for start in range(0, len(patients), AT_ONCE))
