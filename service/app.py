@@ -73,7 +73,8 @@ def _destination(settings: Settings, each: KafkaDestination | FhirDestination) -
     if isinstance(each, KafkaDestination):
         connection = settings.kafka.client_options()
         return TopicDestination(each.name, each.topic, connection=connection)
-    return EhrDestination(each.name, FhirClient(each.base, timeout_s=each.timeout_s))
+    client = FhirClient(each.base, timeout_s=each.timeout_s)
+    return EhrDestination(each.name, client, at_once=settings.deliveries.concurrency)
 
 
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:
@@ -142,7 +143,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             stack.push_async_callback(each.close)
             behind = await store.deliveries.bring_up_to_date(each.name, now())
             log.info("destination", name=each.name, behind=behind)
-        reconcilers = [Reconciler(store, each, mappings, settings.deliveries, vitals=vitals) for each in places]
+        reconcilers = [Reconciler(store, each, mappings, settings.deliveries, vitals) for each in places]
 
         def wake() -> None:
             for reconciler in reconcilers:

@@ -7,6 +7,7 @@ times is sent once. One course's trouble, or one destination's, never holds up a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,6 +38,8 @@ FAILED = "failed"
 _REASONS: dict[type[Exception], str] = {InvalidPlan: "invalid-plan"}
 LOOK_S = 2.0
 """How often to look for deliveries whose wait is over, when nothing else wakes the loop (seconds)."""
+HOLD_S = 30.0
+"""While the intake catches up with a backlog, courses go on changing: a plan waits so long, and is rendered once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,57 +85,71 @@ class Reconciler:
         self._store = store
         self._destination = destination
         self._mappings = mappings
-        self._concurrency = settings.concurrency
         self._lease = timedelta(seconds=settings.lease_s)
         self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)
         self._vitals = vitals
         self._metrics = vitals.metrics
-        self._changed = asyncio.Event()
+        self._news = asyncio.Event()
+        self._under_way: set[asyncio.Task[Report]] = set()
+        self._ended: list[asyncio.Task[Report]] = []
+        self._looked = -LOOK_S
 
     def wake(self) -> None:
         """Look at once: a course has changed."""
-        self._changed.set()
+        self._news.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; what is under way then is finished first."""
-        under_way: set[asyncio.Task[Report]] = set()
         stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self.wake())
+        at_once = self._destination.at_once
         try:
-            while under_way or not stop.is_set():
+            while self._under_way or self._ended or not stop.is_set():
                 self._vitals.turn("deliveries")
-                self._changed.clear()
-                if not stop.is_set() and 2 * len(under_way) <= self._concurrency:
-                    under_way |= await self._claim(self._concurrency - len(under_way))
-                done = await self._first_done(under_way, stopping)
-                under_way -= done
-                await self._report([task.result() for task in done])
+                self._news.clear()
+                await self._report_ended()
+                if not stop.is_set() and 2 * len(self._under_way) <= at_once:
+                    await self._begin(at_once - len(self._under_way))
+                if not self._ended:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._news.wait(), LOOK_S)
         finally:
             stopping.cancel()
-            for task in under_way:
+            for task in self._under_way:
                 task.cancel()
-            await asyncio.gather(stopping, *under_way, return_exceptions=True)
+            await asyncio.gather(stopping, *self._under_way, return_exceptions=True)
             self._vitals.health.ended("deliveries")
 
-    async def _claim(self, most: int) -> set[asyncio.Task[Report]]:
+    async def _begin(self, most: int) -> None:
         """Take what is due and begin to deliver it."""
+        for claimed in await self._claim(most):
+            task = asyncio.create_task(self._deliver(claimed))
+            self._under_way.add(task)
+            task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[Report]) -> None:
+        self._under_way.discard(task)
+        self._ended.append(task)
+        self._news.set()
+
+    async def _claim(self, most: int) -> list[Claimed]:
+        now = self._vitals.now()
+        waiting_since = None
+        if self._vitals.backlog.catching_up:
+            clock = asyncio.get_running_loop().time()
+            if clock < self._looked + LOOK_S:
+                return []
+            self._looked = clock
+            waiting_since = now - timedelta(seconds=HOLD_S)
         try:
-            claimed = await self._store.deliveries.claim(self._destination.name, self._vitals.now(), most, self._lease)
+            return await self._store.deliveries.claim(
+                self._destination.name, now, most, self._lease, waiting_since=waiting_since
+            )
         except Exception as error:
             if not is_transient(error):
                 raise
             log.warning("the database is away; deliveries wait", exc_info=error)
-            return set()
-        return {asyncio.create_task(self._deliver(each)) for each in claimed}
-
-    async def _first_done(
-        self, under_way: set[asyncio.Task[Report]], stopping: asyncio.Task[bool]
-    ) -> set[asyncio.Task[Report]]:
-        """Wait until a delivery is done, a course has changed, or it is time to look again."""
-        woken = asyncio.create_task(self._changed.wait())
-        others: set[asyncio.Task[bool]] = {woken} if stopping.done() else {woken, stopping}
-        await asyncio.wait({*under_way, *others}, timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
-        woken.cancel()
-        return {task for task in under_way if task.done()}
+            return []
 
     async def _deliver(self, claimed: Claimed) -> Report:
         name = self._destination.name
@@ -172,8 +189,10 @@ class Reconciler:
         self._metrics.delivery_seconds(name).observe(asyncio.get_running_loop().time() - started)
         return report
 
-    async def _report(self, reports: list[Report]) -> None:
+    async def _report_ended(self) -> None:
         """Record how deliveries ended; what a lost database does not learn is delivered once more."""
+        reports = [task.result() for task in self._ended]
+        self._ended.clear()
         if not reports:
             return
         deliveries, now = self._store.deliveries, self._vitals.now()

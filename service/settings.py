@@ -87,7 +87,7 @@ class Kafka(_Group):
     """PEM file of the key to `certificate_file`."""
     key_password: SecretStr | None = None
     """Secret. Password of `key_file`, where it has one."""
-    batch_size: PositiveInt = 500
+    batch_size: PositiveInt = 2000
     """Most records in one batch, which is one transaction (records)."""
     batch_timeout_s: PositiveFloat = 0.2
     """Longest wait for a batch to fill (seconds)."""
@@ -250,7 +250,7 @@ class Deliveries(_Group):
     """How plans are brought to their destinations."""
 
     concurrency: PositiveInt = 4
-    """Plans under way at once at each destination (plans)."""
+    """Plans under way at once at each FHIR server (plans); a topic takes them in batches."""
     backoff_s: PositiveFloat = 1.0
     """Wait after a first failed attempt, doubled after each further one (seconds)."""
     backoff_max_s: PositiveFloat = 300.0

@@ -24,7 +24,7 @@ from service.inbound.records import Record
 from service.store.errors import is_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
     from faststream.kafka.subscriber.usecase import BatchSubscriber
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-FETCH_BYTES = 4 * 1024 * 1024
-"""Most bytes fetched of one partition at a time; a larger record still comes, alone."""
+FETCH_BYTES = 1024 * 1024
+"""Most bytes fetched of one partition at a time, and so kept for it; a larger record still comes, alone."""
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 10.0
 """Waits between attempts at a batch while the database is away: doubled up to this (seconds)."""
@@ -61,6 +61,8 @@ class Stream:
         """`on_change` is called after each batch that changed a course."""
         self._intake = intake
         self._on_change = on_change
+        self._batch_size = kafka.batch_size
+        self._lag: dict[TopicPartition, int] = {}
         self._vitals = vitals
         self._metrics = vitals.metrics
         self._waiting: asyncio.Queue[tuple[ConsumerRecord, ...]] = asyncio.Queue(maxsize=1)
@@ -153,24 +155,37 @@ class Stream:
         self._metrics.batches("committed").inc()
         self._metrics.batch_records.observe(len(records))
         self._metrics.batch_seconds.observe(asyncio.get_running_loop().time() - started)
+        was_catching_up = self._vitals.backlog.catching_up
+        after = self._after(records)
         # In order: one commit at a time, and none before its batch is in the database.
         await self._committing
-        self._committing = asyncio.create_task(self._commit(records))
-        if changed:
+        self._committing = asyncio.create_task(self._commit(after))
+        if changed or was_catching_up:
             self._on_change()
 
-    async def _commit(self, records: Iterable[ConsumerRecord]) -> None:
-        """Commit the offsets after these records, of the partitions that this worker still has."""
+    def _after(self, records: Iterable[ConsumerRecord]) -> dict[TopicPartition, int]:
+        """Return the offsets after these records, of the partitions that this worker still has; note what waits."""
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer
         if consumer is None:
-            return
+            return {}
+        # The records of a partition come in the order of their offsets: the last one stays.
+        last = {(record.topic, record.partition): record.offset for record in records}
         mine = consumer.assignment()
-        after: dict[TopicPartition, int] = {}
-        for record in records:
-            partition = TopicPartition(record.topic, record.partition)
-            if partition in mine:
-                after[partition] = max(after.get(partition, 0), record.offset + 1)
-        if not after:
+        after = {
+            place: offset + 1
+            for (topic, partition), offset in last.items()
+            if (place := TopicPartition(topic, partition)) in mine
+        }
+        for partition, offset in after.items():
+            lag = max(0, (consumer.highwater(partition) or 0) - offset)
+            self._lag[partition] = lag
+            self._metrics.lag_of(partition.topic, partition.partition).set(lag)
+        self._vitals.backlog.catching_up = sum(self._lag.values()) > self._batch_size
+        return after
+
+    async def _commit(self, after: Mapping[TopicPartition, int]) -> None:
+        consumer: AIOKafkaConsumer | None = self._subscriber.consumer
+        if consumer is None or not after:
             return
         try:
             await consumer.commit(after)
@@ -178,10 +193,6 @@ class Stream:
             log.info("partitions moved to another worker, which reads the batch again", exc_info=error)
         except KafkaError as error:
             log.warning("offsets were not committed; the next batch's commit includes them", exc_info=error)
-        for partition, offset in after.items():
-            high = consumer.highwater(partition)
-            if high is not None:
-                self._metrics.lag_of(partition.topic, partition.partition).set(max(0, high - offset))
 
     async def settle(self) -> None:
         """Return once the batch in hand is stored and committed, or after `HAND_OVER_S`."""
@@ -192,6 +203,8 @@ class Stream:
 
     def assigned(self, partitions: int) -> None:
         """Note that the group gave this worker its partitions."""
+        self._lag.clear()
+        self._vitals.backlog.catching_up = False
         self._metrics.rebalances.inc()
         log.info("partitions assigned", count=partitions)
 

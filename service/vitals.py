@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from service.metrics import Metrics
 
 
+@dataclass(slots=True)
+class Backlog:
+    """What the intake tells the deliveries of the events that still wait."""
+
+    catching_up: bool = False
+    """More than a batch of records waits to be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vitals:
     """Numbers, liveness and the clock of one process. Only the loops read the clock, once a turn."""
@@ -20,6 +28,7 @@ class Vitals:
     metrics: Metrics
     health: Health
     now: Callable[[], datetime]
+    backlog: Backlog = field(default_factory=Backlog)
 
     def turn(self, loop: str) -> None:
         """Note that a loop goes round: also while it waits for something that is away."""

@@ -56,6 +56,10 @@ class Destination(Protocol):
     def name(self) -> str:
         """Name of the destination in the configuration and in the deliveries."""
 
+    @property
+    def at_once(self) -> int:
+        """How many plans it takes at the same time."""
+
     async def deliver(self, delivery: PlanDelivery) -> Delivered:
         """Return once the destination has acknowledged the plan. Raises Transient or Permanent."""
 

@@ -33,8 +33,9 @@ class EhrDestination:
     ended.
     """
 
-    def __init__(self, name: str, client: FhirClient) -> None:
+    def __init__(self, name: str, client: FhirClient, *, at_once: int = 4) -> None:
         self.name: Final = name
+        self.at_once: Final = at_once
         self._client = client
 
     async def deliver(self, delivery: PlanDelivery) -> Delivered:

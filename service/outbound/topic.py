@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH_BYTES = 262_144  # plans are 5 to 30 KB: the library's default of 16 KiB is 2.6 times slower
 MOST_CAUSES = 16  # a backfill can have hundreds; headers are for following an event, not for keeping history
+AT_ONCE = 256  # sends go out in batches; fewer of them would wait for each other's acknowledgements
 CLOSE_S = 5.0
 DEFAULT_DEADLINE_S = 30.0
 
@@ -62,6 +63,7 @@ class TopicDestination:
         deadline_s: float = DEFAULT_DEADLINE_S,
     ) -> None:
         self.name: Final = name
+        self.at_once: Final = AT_ONCE
         self._topic = topic
         self._deadline_s = deadline_s
         self._connection = dict(connection)

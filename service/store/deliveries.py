@@ -28,8 +28,19 @@ class Deliveries:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    async def claim(self, destination: str, now: datetime, limit: int, lease: timedelta) -> list[Claimed]:
-        """Return deliveries that are due, longest due first; until the lease ends nobody else gets them."""
+    async def claim(
+        self,
+        destination: str,
+        now: datetime,
+        limit: int,
+        lease: timedelta,
+        *,
+        waiting_since: datetime | None = None,
+    ) -> list[Claimed]:
+        """Return deliveries that are due, longest due first; until the lease ends nobody else gets them.
+
+        With `waiting_since` only those whose destination has been behind since then.
+        """
         at = micros(now)
         due = (
             select(*delivery.c)
@@ -42,6 +53,8 @@ class Deliveries:
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        if waiting_since is not None:
+            due = due.where(delivery.c.behind_since <= micros(waiting_since))
         async with self._connections.writing() as connection:
             rows = [delivery_rows.DeliveryRow(*row) for row in await connection.execute(due)]
             ids = [row.course_id for row in rows]
