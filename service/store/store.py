@@ -87,7 +87,12 @@ class Store:
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Give the intake's unit of work: committed at the end, rolled back on any error."""
         async with self._connections.writing() as connection:
-            yield Transaction(connection)
+            transaction = Transaction(connection)
+            try:
+                yield transaction
+                await transaction.finish()
+            finally:
+                await transaction.give_up()
 
     async def due_patients(self, now: datetime, limit: int) -> list[PatientKey]:
         """Return patients whose courses time alone changes by now, longest due first."""

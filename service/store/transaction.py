@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, select, true, tuple_
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, FromClause
+    from sqlalchemy import ColumnElement, CursorResult, Executable, FromClause
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.store.values import Destination, Parked, PatientUpdate, StoredCourse, Written
@@ -35,6 +36,7 @@ class Transaction:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
         self._statements = _statements(connection.dialect.name)
+        self._writing: asyncio.Task[Written] | None = None
 
     async def known(self, keys: Iterable[FactKey]) -> dict[FactKey, PatientKey | None]:
         """Return those of these resources that the store has a fact of, with the patient whose fact it is."""
@@ -42,7 +44,7 @@ class Transaction:
         if not rows:
             return {}
         statements = self._statements
-        result = await self._connection.execute(statements.known, statements.keys.bind(rows))
+        result = await self._execute(statements.known, statements.keys.bind(rows))
         return {
             FactKey(source, kind, id_): None if patient_id is None else PatientKey(source, patient_id)
             for source, kind, id_, patient_id in result
@@ -54,7 +56,7 @@ class Transaction:
         if not rows:
             return set()
         statements = self._statements
-        result = await self._connection.execute(statements.known_patients, statements.patients.bind(rows))
+        result = await self._execute(statements.known_patients, statements.patients.bind(rows))
         return {PatientKey(*row) for row in result}
 
     async def lock(self, patients: Iterable[PatientKey]) -> dict[PatientKey, Edition]:
@@ -69,7 +71,7 @@ class Transaction:
         if missing:
             statements = self._statements
             rows = [tuple(key) for key in sorted(missing)]
-            await self._connection.execute(statements.create_patients, statements.patients.bind(rows))
+            await self._execute(statements.create_patients, statements.patients.bind(rows))
             found |= await self._lock(missing)
         return found
 
@@ -95,7 +97,7 @@ class Transaction:
             for key, each in sorted(newest.items())
         ]
         statements = self._statements
-        result = await self._connection.execute(statements.merge, statements.facts.bind(rows))
+        result = await self._execute(statements.merge, statements.facts.bind(rows))
         return [
             Merged(
                 FactKey(source, kind, id_),
@@ -112,7 +114,7 @@ class Transaction:
             return found
         statements = self._statements
         rows = [tuple(key) for key in sorted(found)]
-        result = await self._connection.execute(statements.facts_of, statements.patients.bind(rows))
+        result = await self._execute(statements.facts_of, statements.patients.bind(rows))
         decode, decode_labels = codec.decode, codec.decode_labels
         for source, kind, id_, patient_id, last_updated, version, deleted, digest, body, labels in result:
             found[PatientKey(source, patient_id)].append(
@@ -133,7 +135,7 @@ class Transaction:
             return found
         statements = self._statements
         rows = [tuple(key) for key in sorted(found)]
-        result = await self._connection.execute(statements.courses_of, statements.patients.bind(rows))
+        result = await self._execute(statements.courses_of, statements.patients.bind(rows))
         for each in map(stored_course, result):
             found[each.patient].append(each)
         return found
@@ -146,21 +148,55 @@ class Transaction:
         The patients are locked. A course whose revision is the stored one is left alone. One that was
         gone and is projected again is revived with its next counter.
         """
+        await self.finish()
+        return await projections.write(self._connection, updates, destinations, now)
+
+    def begin_to_write(
+        self, updates: Sequence[PatientUpdate], destinations: Sequence[Destination], now: datetime
+    ) -> None:
+        """As `write`, while the caller goes on: whatever else the transaction is asked for waits for it."""
+        self._writing = asyncio.create_task(self._write_after(self._writing, updates, destinations, now))
+
+    async def finish(self) -> None:
+        """Return once all that was begun is written. Raises what it failed with."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            await writing
+
+    async def give_up(self) -> None:
+        """Return once nothing is under way any more, however it ended."""
+        await asyncio.gather(*filter(None, [self._writing]), return_exceptions=True)
+
+    async def _write_after(
+        self,
+        before: asyncio.Task[Written] | None,
+        updates: Sequence[PatientUpdate],
+        destinations: Sequence[Destination],
+        now: datetime,
+    ) -> Written:
+        if before is not None:
+            await before
         return await projections.write(self._connection, updates, destinations, now)
 
     async def park(self, items: Sequence[Parked], now: datetime) -> None:
         """Keep these for a person. What is parked already stays as it is, unless it is being retried."""
+        await self.finish()
         await parking.park(self._connection, items, now)
 
     async def resolve(self, items: Sequence[int], now: datetime) -> None:
         """Close what was parked under these ids: it was tried again, and went well."""
+        await self.finish()
         await parking.resolve(self._connection, items, now)
+
+    async def _execute(self, statement: Executable, parameters: dict[str, Any]) -> CursorResult[*tuple[Any, ...]]:
+        await self.finish()
+        return await self._connection.execute(statement, parameters)
 
     async def _lock(self, keys: Collection[PatientKey]) -> dict[PatientKey, Edition]:
         if not keys:
             return {}
         rows = [tuple(key) for key in sorted(keys)]
-        result = await self._connection.execute(self._statements.lock, self._statements.patients.bind(rows))
+        result = await self._execute(self._statements.lock, self._statements.patients.bind(rows))
         return {
             PatientKey(source, patient_id): Edition(version, projected_as_of)
             for source, patient_id, version, projected_as_of in result
