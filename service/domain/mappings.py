@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -55,10 +56,15 @@ class Threshold(_Model):
     source: str
     """Key into `sources.toml`."""
 
-    @property
+    @cached_property
     def count(self) -> int:
         """The value as a whole number, for thresholds that count."""
         return int(self.value)
+
+    @cached_property
+    def days(self) -> timedelta:
+        """The value as a span of time, for thresholds in days."""
+        return timedelta(days=self.value)
 
 
 class Coding(_Model):

@@ -7,7 +7,6 @@ A pure function: any order, repetition or split of the facts gives the same cour
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -148,8 +147,8 @@ def last_activity(treatment: Treatment, joined: Sittings) -> datetime:
 
 def _steps_ahead(treatment: Treatment, as_of: datetime, protocol: Protocol) -> Iterator[datetime]:
     """The instants to come at which this treatment's projection may change by itself, the next one among them."""
-    unrecorded = timedelta(days=protocol.course.unrecorded_after.value)
-    stalled = timedelta(days=protocol.course.stalled_after.value)
+    unrecorded = protocol.course.unrecorded_after.days
+    stalled = protocol.course.stalled_after.days
     longest_ago = as_of - max(unrecorded, stalled)
     if treatment.opened > longest_ago:
         yield from _after(as_of, treatment.opened + stalled)
@@ -281,7 +280,7 @@ def _of_course(measures: Iterable[Measure], treatment: Treatment, as_of: datetim
 
 
 def _projected_end(treatment: Treatment, joined: Sittings, planned: int, held: int, protocol: Protocol) -> date:
-    interval = timedelta(days=protocol.sessions.interval.value)
+    interval = protocol.sessions.interval.days
     last = next((sitting.start for sitting in reversed(joined.sittings) if sitting.counts), None)
     if last is not None:
         return (last + max(planned - held, 0) * interval).date()

@@ -7,7 +7,6 @@ in `mappings/rules.toml`, its thresholds there, in the protocol or in the instru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from service.domain.course import Finding, Phase, SessionState, Severity, uuid5
@@ -197,7 +196,7 @@ def _reviews(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
     if change.reliable >= 0 or change.percent < threshold:
         day = sessions[firm - 1].start.date()
         values = _moved(change, mappings) | {"session": firm, "threshold": _short(threshold)}
-        due = day + timedelta(days=protocol.reviews.firm_due.value)
+        due = day + protocol.reviews.firm_due.days
         yield Raised("review.firm", day, values, (*_rests_on(sessions[:firm]), *facts), due=due)
 
 
@@ -231,8 +230,8 @@ def _ending(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rais
 def _stalled(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """No session for weeks and none ahead: dropped out or paused, a clinician knows."""
     del mappings
-    since = case.last_activity + timedelta(days=protocol.course.stalled_after.value)
-    if not case.open or case.as_of < since or any(session.state in _OPEN_STATES for session in case.sessions):
+    since = case.last_activity + protocol.course.stalled_after.days
+    if case.as_of < since or not case.open or any(session.state in _OPEN_STATES for session in case.sessions):
         return
     last = case.last_activity.date()
     values: Values = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
-from datetime import timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ _OPEN = frozenset({SessionState.PLANNED, SessionState.IN_PROGRESS})
 _TAKEN_IN = frozenset({SessionState.HELD, SessionState.UNRECORDED, *_OPEN})
 """What a held session of the same day takes in."""
 _NOT_HELD = frozenset({SessionState.CANCELLED, SessionState.NO_SHOW})
+_HELD, _SESSION = SessionState.HELD, SessionKind.SESSION  # an enum's member costs a call wherever it is named
 _START = attrgetter("start")
 _ORDER = attrgetter("start", "reference")
 
@@ -49,7 +49,7 @@ class Sitting:
     @property
     def counts(self) -> bool:
         """Whether it is one of the protocol's held sessions."""
-        return self.state is SessionState.HELD and self.kind is SessionKind.SESSION
+        return self.state is _HELD and self.kind is _SESSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,11 @@ def join(meetings: Iterable[Meeting], forms: Iterable[Form], as_of: datetime, bo
 
 def _as_known(meetings: Iterable[Meeting], as_of: datetime, bounds: CourseBounds) -> list[Sitting]:
     """Each meeting by itself, in the state that it is in as of an instant."""
-    unrecorded = timedelta(days=bounds.unrecorded_after.value)
+    unrecorded = bounds.unrecorded_after.days
     known = []
     for meeting in meetings:
         state, future = meeting.state, False
-        if state is SessionState.HELD and meeting.start > as_of:
+        if state is _HELD and meeting.start > as_of:
             state, future = SessionState.PLANNED, True
         elif state in _OPEN and meeting.start + unrecorded <= as_of:
             state = SessionState.UNRECORDED
@@ -117,7 +117,7 @@ def _merged_days(sittings: list[Sitting]) -> list[Sitting]:
     for sitting in sittings:
         first = held.get(sitting.day)
         absorbed = sitting.state in _TAKEN_IN and not sitting.future
-        if first is None or first is sitting or sitting.kind is not SessionKind.SESSION or not absorbed:
+        if first is None or first is sitting or sitting.kind is not _SESSION or not absorbed:
             kept.append(sitting)
             continue
         first.meetings.extend(sitting.meetings)
@@ -133,7 +133,7 @@ def _given_a_place(loose: Iterable[Form], held: list[Sitting], bounds: CourseBou
     by_day: dict[date, Sitting] = {}
     for sitting in held:
         by_day.setdefault(sitting.day, sitting)
-    window = timedelta(days=bounds.form_match.value)
+    window = bounds.form_match.days
     for form in loose:
         fitting = by_day.get(form.start.date()) or _last_without_form(held, form.start - window, form.start)
         if fitting is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,11 @@ if TYPE_CHECKING:
 
     from service.domain.evidence import Evidence
     from service.domain.mappings import CourseBounds
+
+
+_SESSION = SessionKind.SESSION  # an enum's member costs a call wherever it is named
+_IN_ORDER = attrgetter("start", "reference")
+_LAST = attrgetter("last")
 
 
 @dataclass(slots=True)
@@ -42,13 +46,13 @@ def treatments(evidence: Iterable[Evidence], bounds: CourseBounds, *, same_pract
     General psychotherapy counts only inside an open treatment and, if `same_practitioner`, with one
     of its practitioners. The result depends on the evidence alone, not on the order it is given in.
     """
-    everything = sorted(evidence, key=attrgetter("start", "reference"))
+    everything = sorted(evidence, key=_IN_ORDER)
     meetings = [item for item in everything if isinstance(item, Meeting)]
     forms = [item for item in everything if isinstance(item, Form)]
     explicit = _explicit(meetings, forms)
     found: list[Treatment] = []
     for item in everything:
-        if isinstance(item, Scored) or (isinstance(item, Meeting) and item.kind is not SessionKind.SESSION):
+        if isinstance(item, Scored) or (isinstance(item, Meeting) and item.kind is not _SESSION):
             continue
         is_explicit = isinstance(item, Form) or item.encounter in explicit
         treatment = _belongs_to(item, found, bounds, may_open=is_explicit)
@@ -75,7 +79,7 @@ def _explicit(meetings: list[Meeting], forms: list[Form]) -> frozenset[str]:
     return frozenset(
         meeting.encounter
         for meeting in meetings
-        if meeting.kind is SessionKind.SESSION
+        if meeting.kind is _SESSION
         and (meeting.explicit or meeting.encounter in named or episodes.intersection(meeting.episodes))
     )
 
@@ -88,7 +92,7 @@ def _belongs_to(
         for treatment in found:
             if treatment.episode == episode:
                 return treatment
-    current = max(found, key=lambda treatment: treatment.last, default=None)
+    current = max(found, key=_LAST, default=None) if len(found) != 1 else found[0]
     if current is not None and _continues(item, episode, current, bounds):
         return current
     if not may_open:
@@ -101,7 +105,7 @@ def _belongs_to(
 def _continues(item: Meeting | Form, episode: str | None, current: Treatment, bounds: CourseBounds) -> bool:
     if episode is not None and current.episode is not None and episode != current.episode:
         return False
-    if item.start - current.last > timedelta(days=bounds.new_course_after.value):
+    if item.start - current.last > bounds.new_course_after.days:
         return False
     return not (current.closed is not None and isinstance(item, Form) and item.kind is FormKind.ASSESSMENT)
 
@@ -138,9 +142,9 @@ def _attach_contacts(everything: Iterable[Evidence], found: list[Treatment], bou
     Before an opening they still belong to it for `bounds.baseline` days; after the end of one they
     belong to it until the next, so that a safety answer is never without a course.
     """
-    baseline = timedelta(days=bounds.baseline.value)
+    baseline = bounds.baseline.days
     for item in everything:
-        if isinstance(item, Form) or (isinstance(item, Meeting) and item.kind is SessionKind.SESSION):
+        if isinstance(item, Form) or (isinstance(item, Meeting) and item.kind is _SESSION):
             continue
         home = None
         for treatment in found:

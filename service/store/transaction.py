@@ -6,7 +6,7 @@ import asyncio
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, select, true, tuple_
+from sqlalchemy import and_, bindparam, select, true, tuple_
 
 from service.domain.facts import Fact, FactKey, OrderKey, PatientKey
 from service.domain.facts import merge as newer
@@ -40,24 +40,22 @@ class Transaction:
 
     async def known(self, keys: Iterable[FactKey]) -> dict[FactKey, PatientKey | None]:
         """Return those of these resources that the store has a fact of, with the patient whose fact it is."""
-        rows = [tuple(key) for key in set(keys)]
-        if not rows:
-            return {}
+        found: dict[FactKey, PatientKey | None] = {}
         statements = self._statements
-        result = await self._execute(statements.known, statements.keys.bind(rows))
-        return {
-            FactKey(source, kind, id_): None if patient_id is None else PatientKey(source, patient_id)
-            for source, kind, id_, patient_id in result
-        }
+        for (source, kind), ids in _grouped(keys).items():
+            given = statements.resource_ids.bind(ids) | {"source": source, "resource_type": kind}
+            for id_, patient_id in await self._execute(statements.known, given):
+                found[FactKey(source, kind, id_)] = None if patient_id is None else PatientKey(source, patient_id)
+        return found
 
     async def known_patients(self, patients: Iterable[PatientKey]) -> set[PatientKey]:
         """Return those of these patients that the store has ever locked."""
-        rows = [tuple(key) for key in set(patients)]
-        if not rows:
-            return set()
+        found: set[PatientKey] = set()
         statements = self._statements
-        result = await self._execute(statements.known_patients, statements.patients.bind(rows))
-        return {PatientKey(*row) for row in result}
+        for (source,), ids in _grouped(patients).items():
+            given = statements.patient_ids.bind(ids) | {"source": source}
+            found |= {PatientKey(source, id_) for (id_,) in await self._execute(statements.known_patients, given)}
+        return found
 
     async def lock(self, patients: Iterable[PatientKey]) -> dict[PatientKey, Edition]:
         """Keep these patients to this transaction until it ends; return which state of each is stored.
@@ -207,19 +205,27 @@ class _Statements:
     """The statements of one dialect."""
 
     def __init__(self, dialect: str) -> None:
-        self.keys = Incoming(dialect, *_KEY)
+        self.resource_ids = Incoming(dialect, fact.c.resource_id)
+        self.patient_ids = Incoming(dialect, patient.c.patient_id)
         self.patients = Incoming(dialect, patient.c.source, patient.c.patient_id)
         self.facts = Incoming(dialect, *_KEY, *_CONTENT)
-        keys, patients, facts = self.keys.rows, self.patients.rows, self.facts.rows
+        patients, facts = self.patients.rows, self.facts.rows
 
-        self.known = select(*_KEY, fact.c.patient_id).select_from(
-            keys.join(fact, and_(*(each == keys.c[each.name] for each in _KEY)))
+        ids = self.resource_ids.rows
+        self.known = (
+            select(fact.c.resource_id, fact.c.patient_id)
+            .select_from(ids.join(fact, ids.c.resource_id == fact.c.resource_id))
+            .where(fact.c.source == bindparam("source"), fact.c.resource_type == bindparam("resource_type"))
         )
-        self.known_patients = select(patient.c.source, patient.c.patient_id).select_from(
-            patients.join(patient, _same_patient(patients, patient))
+        ids = self.patient_ids.rows
+        self.known_patients = (
+            select(patient.c.patient_id)
+            .select_from(ids.join(patient, ids.c.patient_id == patient.c.patient_id))
+            .where(patient.c.source == bindparam("source"))
         )
         self.lock = (
-            self.known_patients.add_columns(patient.c.version, patient.c.projected_as_of)
+            select(patient.c.source, patient.c.patient_id, patient.c.version, patient.c.projected_as_of)
+            .select_from(patients.join(patient, _same_patient(patients, patient)))
             .order_by(patient.c.source, patient.c.patient_id)
             .with_for_update(of=patient)
         )
@@ -250,6 +256,14 @@ class _Statements:
 
 
 _statements = cache(_Statements)
+
+
+def _grouped(keys: Iterable[FactKey | PatientKey]) -> dict[tuple[str, ...], list[tuple[str]]]:
+    """The ids of keys, each once, as rows, by what stands before them: a batch has few sources and types."""
+    groups: dict[tuple[str, ...], list[tuple[str]]] = {}
+    for *scope, id_ in set(keys):
+        groups.setdefault(tuple(scope), []).append((id_,))
+    return groups
 
 
 def _same_patient(one: FromClause, other: FromClause) -> ColumnElement[bool]:
