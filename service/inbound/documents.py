@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from service.inbound.records import Limits
 
 _BOM = b"\xef\xbb\xbf"
+_NUL = re.compile(rb"\\u0000")
 _ESCAPE = re.compile(rb"\\(?:u0000|.)", re.DOTALL)
 _STRING = re.compile(rb'"[^"]*"')
 _STRUCTURE = b'"[]{}'
 _ALL_ELSE = bytes(byte for byte in range(256) if byte not in _STRUCTURE)
+_ALL_BUT_OPENING = bytes(byte for byte in range(256) if byte not in b"[{")
 _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
@@ -30,10 +32,11 @@ def parse(value: bytes, limits: Limits) -> Any:  # noqa: ANN401 - JSON of any sh
     if len(value) > limits.bytes:
         raise Unreadable(Reason.TOO_LARGE)
     value = value.removeprefix(_BOM)
-    if b"\\u0000" in value:
+    if _NUL.search(value):  # takes less time than `in` does
         # No FHIR string may hold NUL, and PostgreSQL takes none.
         value = _ESCAPE.sub(_without_nul, value)
-    if _deeper_than(limits.depth, value):
+    # Most values open too few brackets to nest too deep, whatever is in strings.
+    if len(value.translate(None, _ALL_BUT_OPENING)) > limits.depth and _deeper_than(limits.depth, value):
         raise Unreadable(Reason.TOO_DEEP)
     try:
         return orjson.loads(value)
