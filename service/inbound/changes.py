@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,9 +19,8 @@ class Operation(StrEnum):
     DELETE = "delete"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One resource, created, updated or deleted."""
+class Change(NamedTuple):
+    """One resource, created, updated or deleted. A tuple, since one is made of every record."""
 
     resource_type: str
     resource_id: str
@@ -35,5 +34,5 @@ class Change:
     """As the envelope says; what the resource's `meta` says goes before."""
     last_updated: datetime | None = None
     """As the envelope says; what the resource's `meta` says goes before."""
-    local: Mapping[str, str] = field(default_factory=dict)
+    local: Mapping[str, str] = MappingProxyType({})
     """What `urn:` references stand for in the same Bundle: fullUrl to `Type/id`."""

@@ -7,8 +7,7 @@ of its kind, and None for any other. The first that knows a document opens it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A record whose value is a JSON object."""
 
     content: Mapping[str, Any]
@@ -79,13 +77,13 @@ def _bundle(document: Document) -> Opened | None:
 
 
 def _resource(document: Document) -> Opened | None:
-    """Open a resource as it is."""
+    """Open a resource as it is, but for a Bundle."""
     content = document.content
     resource_type = content.get("resourceType")
-    if not isinstance(resource_type, str):
+    if not isinstance(resource_type, str) or resource_type == "Bundle":
         return None
     identity = resource_id(content.get("id"))
-    return [Change(resource_type, identity, Operation.UPDATE, content, path=resource_type)]
+    return [Change(resource_type, identity, Operation.UPDATE, content, resource_type)]
 
 
 def _wrapped(document: Document) -> Opened | None:
@@ -95,13 +93,13 @@ def _wrapped(document: Document) -> Opened | None:
     if not isinstance(resource, dict) or not content.keys() <= _ENTRY:
         return None
     if resource.get("resourceType") == "Bundle":
-        bundle = replace(document, content=resource)
+        bundle = document._replace(content=resource)
         return _notification(bundle) or _bundle(bundle)
     change = open_entry(content, "entry", document.source)
     return [] if change is None else [change]
 
 
-RECOGNISERS: Sequence[Recogniser] = (_notification, _bundle, _resource, _wrapped)
+RECOGNISERS: Sequence[Recogniser] = (_resource, _notification, _bundle, _wrapped)
 """In order: the first that knows a document opens it."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.domain.facts import FactKey
@@ -26,7 +26,7 @@ Irrelevant = tuple[FactKey, "OrderKey", str | None]
 """Key, order and patient id of a version that is not ours."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecordReading:
     """What one record amounts to. Places count the record's changes from 0."""
 
@@ -73,7 +73,7 @@ def _irrelevant(change: Change, record_time: datetime, source: SourceContext) ->
         order = order_of(change, record_time, source.time_zone)
     except Unreadable:
         # Nobody mends a time in a resource that is not ours: the record's own will do.
-        order = order_of(replace(change, resource={}), record_time, source.time_zone)
+        order = order_of(change._replace(resource={}), record_time, source.time_zone)
     try:
         patient = patient_id(change.resource or {}, change.local, change.path)
     except Unreadable:
