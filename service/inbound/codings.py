@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from service.domain.codes import LOINC, SNOMED_CT
 from service.domain.facts import Code
+from service.inbound.elements import many, one, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
 
-    from service.inbound.shapes import Concept, Meta
+    from service.inbound.elements import Element
 
 _SYSTEMS = {
     "urn:oid:2.16.840.1.113883.6.1": LOINC,
@@ -22,42 +23,60 @@ _SYSTEMS = {
 """Other names of code systems that the mappings name, as registered in HL7 Terminology."""
 
 
-def code_of(system: str | None, code: str) -> Code:
+def code_of(system: str, code: str) -> Code:
     """Return a code, trimmed already, with its system's usual name."""
-    return Code(_SYSTEMS.get(system, system) if system else "", code)
+    return Code(_SYSTEMS.get(system, system), code)
 
 
-def raw_codes(value: object) -> Iterator[Code]:
-    """Yield the codes of a Coding, a CodeableConcept, a CodeableReference, or a list of any of these."""
+def raw_codes(value: object) -> list[Code]:
+    """Return the codes of a Coding, a CodeableConcept, a CodeableReference, or a list of any of these.
+
+    What is none of them is passed over.
+    """
+    found = []
     waiting = [value]
     while waiting:
         shape = waiting.pop()
-        if isinstance(shape, list):
-            waiting.extend(reversed(shape))
-        elif isinstance(shape, dict):
-            system, code = shape.get("system"), shape.get("code")
+        if isinstance(shape, dict):
+            code = shape.get("code")
             if isinstance(code, str) and (code := code.strip()):
-                yield code_of(system.strip() if isinstance(system, str) else "", code)
-            waiting.extend(shape[name] for name in ("concept", "coding") if name in shape)
+                system = shape.get("system")
+                found.append(code_of(system.strip() if isinstance(system, str) else "", code))
+            if "coding" in shape:
+                waiting.append(shape["coding"])
+            if "concept" in shape:
+                waiting.append(shape["concept"])
+        elif isinstance(shape, list):
+            waiting += shape
+    return found
 
 
-def codes(concepts: Iterable[Concept | None] | None) -> tuple[Code, ...]:
-    """Return the codes of concepts in their order, each once."""
-    return tuple(dict.fromkeys(_codes(concepts))) if concepts else ()
+def codes(concepts: Sequence[Element]) -> tuple[Code, ...]:
+    """Return the codes of Codings, CodeableConcepts or CodeableReferences in their order, each once.
 
-
-def _codes(concepts: Iterable[Concept | None]) -> Iterator[Code]:
+    Raises WrongType.
+    """
+    if not concepts:
+        return ()
+    found: dict[Code, None] = {}
     for concept in concepts:
-        if concept is None:
-            continue
-        if concept.code:
-            yield code_of(concept.system, concept.code)
-        if concept.coding:
-            yield from _codes(concept.coding)
-        if concept.concept:
-            yield from _codes((concept.concept,))
+        _add_codes(concept, found)
+    return tuple(found)
 
 
-def security_labels(meta: Meta | None) -> tuple[Code, ...]:
-    """Return the codes of `meta.security`, sorted."""
-    return tuple(sorted(codes(meta.security))) if meta else ()
+def _add_codes(concept: Element, found: dict[Code, None]) -> None:
+    system, code = text(concept, "system"), text(concept, "code")
+    if code:
+        found[code_of(system, code)] = None
+    if "coding" in concept:
+        for coding in many(concept, "coding"):
+            _add_codes(coding, found)
+    if "concept" in concept and (inner := one(concept, "concept")) is not None:
+        _add_codes(inner, found)
+
+
+def security_labels(resource: Element) -> tuple[Code, ...]:
+    """Return the codes of `meta.security`, sorted. Raises WrongType."""
+    meta = one(resource, "meta")
+    labels = many(meta, "security") if meta else ()
+    return tuple(sorted(codes(labels))) if labels else ()

@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from service.domain.facts import EncounterReading
 from service.inbound.codings import codes, security_labels
+from service.inbound.elements import WrongType, many, one, one_or_many, text
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import target
-from service.inbound.shapes import Encounter, Period, fit
 from service.inbound.times import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from collections.abc import Set as AbstractSet
+    from collections.abc import Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from service.domain.facts import Code
-    from service.inbound.shapes import Concept
+    from service.inbound.elements import Element
 
 STATUSES = {
     "planned": "planned",
@@ -36,7 +35,6 @@ STATUSES = {
     "discontinued": "discontinued",
 }
 """The reading's word for each status. Source: value set encounter-status of R4 and of R5."""
-_WHO = frozenset({"Practitioner", "PractitionerRole"})
 
 
 def read_encounter(
@@ -49,49 +47,71 @@ def read_encounter(
     """
     if isinstance(resource.get("class"), str) or ("patient" in resource and "subject" not in resource):
         raise Unreadable(Reason.OLD_FHIR_VERSION, path)
-    encounter = fit(Encounter, resource, path)
-    status = STATUSES.get(encounter.status or "")
-    if status is None:
+    try:
+        labels = security_labels(resource)
+        reading = _reading(resource, local, zone)
+    except WrongType as wrong:
+        raise Unreadable(Reason.WRONG_TYPE, path + wrong.path(resource)) from None
+    if not reading.status:
         raise Unreadable(Reason.BAD_STATUS, f"{path}.status")
-    period = encounter.actual_period or encounter.period or Period()
-    part_of = target(encounter.part_of, local, "Encounter")
-    reading = EncounterReading(
-        status=status,
-        types=codes((*(encounter.type or ()), *(encounter.service_type or ()))),
-        classes=codes(encounter.class_),
-        reasons=codes(_reasons(encounter)),
-        start=parse_time(period.start or encounter.planned_start_date, zone),
-        end=parse_time(period.end or encounter.planned_end_date, zone),
-        practitioners=_relatives((who.individual or who.actor for who in encounter.participant or ()), local, _WHO),
-        episodes=_relatives(encounter.episode_of_care or (), local, {"EpisodeOfCare"}),
-        based_on=_relatives(encounter.based_on or (), local),
+    return reading, labels
+
+
+def _reading(encounter: Element, local: Mapping[str, str], zone: ZoneInfo) -> EncounterReading:
+    """Return the reading, with an empty status where FHIR has none of that name."""
+    planned, actual = one(encounter, "period"), one(encounter, "actualPeriod")
+    period = (planned or {}) if actual is None else actual
+    part_of = target(one(encounter, "partOf"), local, "Encounter")
+    return EncounterReading(
+        status=STATUSES.get(text(encounter, "status"), ""),
+        classes=codes(one_or_many(encounter, "class")),
+        types=codes((*many(encounter, "type"), *one_or_many(encounter, "serviceType"))),
+        start=parse_time(period.get("start") or encounter.get("plannedStartDate"), zone),
+        end=parse_time(period.get("end") or encounter.get("plannedEndDate"), zone),
+        practitioners=_relatives(
+            [_person(each) for each in many(encounter, "participant")], local, "Practitioner", "PractitionerRole"
+        ),
+        episodes=_relatives(many(encounter, "episodeOfCare"), local, "EpisodeOfCare"),
+        based_on=_relatives(many(encounter, "basedOn"), local),
         part_of=part_of.relative if part_of else None,
-        conditions=_relatives(_diagnoses(encounter), local, {"Condition"}),
-        locations=_relatives((place.location for place in encounter.location or ()), local, {"Location"}),
+        reasons=codes(_reasons(encounter)),
+        conditions=_relatives(_diagnoses(encounter), local, "Condition"),
+        locations=_relatives([one(place, "location") for place in many(encounter, "location")], local, "Location"),
     )
-    return reading, security_labels(encounter.meta)
 
 
-def _reasons(encounter: Encounter) -> Iterator[Concept]:
-    yield from encounter.reason_code or ()
-    for reason in encounter.reason or ():
-        yield reason
-        yield from reason.value or ()
+def _person(participant: Element) -> Element | None:
+    """Return whom R4 calls the individual and R5 the actor."""
+    individual, actor = one(participant, "individual"), one(participant, "actor")
+    return individual or actor
 
 
-def _diagnoses(encounter: Encounter) -> Iterator[Mapping[str, Any]]:
-    yield from encounter.reason_reference or ()
-    for diagnosis in encounter.diagnosis or ():
-        yield from diagnosis.condition or ()
-    for reason in encounter.reason or ():
-        for value in reason.value or ():
-            yield {"reference": value.reference}
+def _reasons(encounter: Element) -> list[Element]:
+    """Return R4's `reasonCode`; R5's `reason`, whose `value` is a list; STU3's, which was the concept itself."""
+    found = [*many(encounter, "reasonCode")]
+    for reason in many(encounter, "reason"):
+        found += (reason, *many(reason, "value"))
+    return found
 
 
-def _relatives(
-    references: Iterable[Mapping[str, Any] | None], local: Mapping[str, str], types: AbstractSet[str] | None = None
-) -> tuple[str, ...]:
-    """Return the relative references to resources of these types, sorted, each once."""
-    expected = next(iter(types)) if types and len(types) == 1 else None
-    found = (target(reference, local, expected) for reference in references)
-    return tuple(sorted({name.relative for name in found if name and (not types or name.resource_type in types)}))
+def _diagnoses(encounter: Element) -> list[Element]:
+    """Return R4's `reasonReference`; `diagnosis.condition`, a list in R5; R5's `reason.value.reference`."""
+    found = [*many(encounter, "reasonReference")]
+    for diagnosis in many(encounter, "diagnosis"):
+        found += one_or_many(diagnosis, "condition")
+    for reason in many(encounter, "reason"):
+        found += ({"reference": value.get("reference")} for value in many(reason, "value"))
+    return found
+
+
+def _relatives(references: Sequence[Element | None], local: Mapping[str, str], *types: str) -> tuple[str, ...]:
+    """Return the relative references to resources of these types, or of any, sorted, each once."""
+    if not references:
+        return ()
+    expected = types[0] if len(types) == 1 else None
+    found = set()
+    for reference in references:
+        name = target(reference, local, expected)
+        if name is not None and (not types or name.resource_type in types):
+            found.add(name.relative)
+    return tuple(sorted(found))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.domain.facts import Answer, ResponseReading
 from service.inbound.codings import code_of, codes, security_labels
+from service.inbound.elements import WrongType, many, one, one_or_many, text
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import target
-from service.inbound.shapes import QuestionnaireResponse, fit
 from service.inbound.times import parse_time
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from service.domain.facts import Code
-    from service.inbound import shapes
+    from service.inbound.elements import Element
 
 STATUSES = frozenset({"in-progress", "completed", "amended", "entered-in-error", "stopped"})
 """Source: value set questionnaire-answers-status of R4 and of R5."""
@@ -33,6 +33,22 @@ ORDINALS = frozenset(
 _NUMERIC = re.compile(r"[+-]?\d{1,9}(?:\.\d{1,9})?", re.ASCII)
 
 
+class _Names(NamedTuple):
+    """What the values of an answer are called."""
+
+    coding: str
+    integer: str
+    decimal: str
+    quantity: str
+    string: str
+    boolean: str
+
+
+_FHIR = _Names("valueCoding", "valueInteger", "valueDecimal", "valueQuantity", "valueString", "valueBoolean")
+_AIDBOX = _Names("Coding", "integer", "decimal", "Quantity", "string", "boolean")
+"""Aidbox's own format has `value.Coding` in place of `valueCoding`."""
+
+
 def read_response(
     resource: Mapping[str, Any], local: Mapping[str, str], zone: ZoneInfo, path: str
 ) -> tuple[ResponseReading, tuple[Code, ...]]:
@@ -42,90 +58,111 @@ def read_response(
     """
     if isinstance(resource.get("questionnaire"), dict) or "context" in resource or "group" in resource:
         raise Unreadable(Reason.OLD_FHIR_VERSION, path)
-    response = fit(QuestionnaireResponse, resource, path)
-    if response.status not in STATUSES:
+    try:
+        labels = security_labels(resource)
+        reading = _reading(resource, local, zone)
+    except WrongType as wrong:
+        raise Unreadable(Reason.WRONG_TYPE, path + wrong.path(resource)) from None
+    if reading.status not in STATUSES:
         raise Unreadable(Reason.BAD_STATUS, f"{path}.status")
-    authored = parse_time(response.authored, zone)
-    if authored is None and response.authored:
+    if reading.authored is None and resource.get("authored"):
         raise Unreadable(Reason.BAD_TIME, f"{path}.authored")
+    return reading, labels
+
+
+def _reading(response: Element, local: Mapping[str, str], zone: ZoneInfo) -> ResponseReading:
+    """Return the reading, with whatever status is written."""
+    encounter = target(one(response, "encounter"), local, "Encounter")
+    author = target(one(response, "author"), local)
     answers: list[Answer] = []
-    _answered(response.item or (), answers)
-    encounter = target(response.encounter, local, "Encounter")
-    author = target(response.author, local)
-    reading = ResponseReading(
-        status=response.status,
-        questionnaire=(response.questionnaire or "").split("|", 1)[0].strip(),
-        authored=authored,
+    _add_answers(response, answers)
+    return ResponseReading(
+        status=text(response, "status"),
+        questionnaire=text(response, "questionnaire").split("|", 1)[0].strip(),
+        authored=parse_time(response.get("authored"), zone),
         encounter=encounter.relative if encounter else None,
         author=author.relative if author else None,
         answers=tuple(answers),
     )
-    return reading, security_labels(response.meta)
 
 
-def _answered(items: Iterable[shapes.Item], found: list[Answer]) -> None:
+def _add_answers(parent: Element, found: list[Answer]) -> None:
     """Add the answered items in their order, whatever group or answer they are nested in."""
-    for item in items:
-        if item.answer and (answer := _answer(item, item.answer)) is not None:
+    for item in many(parent, "item"):
+        given = many(item, "answer")
+        answer = _answer(item, given)
+        if answer is not None:
             found.append(answer)
-        if item.item:
-            _answered(item.item, found)
-        for given in item.answer or ():
-            if given.item:
-                _answered(given.item, found)
+        if "item" in item:
+            _add_answers(item, found)
+        for each in given:
+            if "item" in each:
+                _add_answers(each, found)
 
 
-def _answer(item: shapes.Item, given: Iterable[shapes.Answer]) -> Answer | None:
+def _answer(item: Element, given: Iterable[Element]) -> Answer | None:
     """Return what was answered: without code and number if in words, None if not at all."""
-    coded: list[Code] = []
+    link_id = text(item, "linkId")
+    # No element of FHIR's QuestionnaireResponse; some senders write it.
+    item_codes = codes(one_or_many(item, "code")) if "code" in item else ()
+    coded: dict[Code, None] = {}
     number = ordinal = boolean = None
     answered = False
     for answer in given:
-        value = answer.value or answer
-        coding = value.value_coding
+        value, names = _own_value(answer) if "value" in answer else (answer, _FHIR)
+        coding = one(value, names.coding)
         if coding is not None:
             answered = True
-            if coding.code:
-                coded.append(code_of(coding.system, coding.code))
-            if coding.extension and ordinal is None:
-                ordinal = _ordinal(coding.extension)
-        elif isinstance(value.value_boolean, bool):
-            boolean = value.value_boolean if boolean is None else boolean
+            system, code = text(coding, "system"), text(coding, "code")
+            if code:
+                coded[code_of(system, code)] = None
+            if "extension" in coding:
+                ordinal = _ordinal(coding, ordinal)
+        elif isinstance(stated := value.get(names.boolean), bool):
+            boolean = stated if boolean is None else boolean
         else:
-            number = _number(value) if number is None else number
-            answered = answered or bool(value.value_string)
-        if answer.extension and ordinal is None:
-            ordinal = _ordinal(answer.extension)
+            number = _number(value, names) if number is None else number
+            answered = answered or bool(value.get(names.string))
+        if "extension" in answer:
+            ordinal = _ordinal(answer, ordinal)
     if not answered and number is None and ordinal is None and boolean is None:
         return None
     return Answer(
-        link_id=item.link_id or "",
-        item_codes=codes(item.code),
-        codes=tuple(dict.fromkeys(coded)),
+        link_id=link_id,
+        item_codes=item_codes,
+        codes=tuple(coded),
         number=number,
         boolean=boolean,
         ordinal=ordinal,
     )
 
 
-def _number(value: shapes.Answer | shapes.AidboxValue) -> float | None:
-    quantity = value.value_quantity
+def _own_value(answer: Element) -> tuple[Element, _Names]:
+    """Return the element that holds the value of an answer in Aidbox's format, and under which names."""
+    own = one(answer, "value")
+    return (answer, _FHIR) if own is None else (own, _AIDBOX)
+
+
+def _number(value: Element, names: _Names) -> float | None:
+    quantity = value.get(names.quantity)
     for stated in (
-        value.value_integer,
-        value.value_decimal,
+        value.get(names.integer),
+        value.get(names.decimal),
         quantity.get("value") if isinstance(quantity, dict) else None,
-        value.value_string,
+        value.get(names.string),
     ):
         if stated is not None and (number := _numeric(stated)) is not None:
             return number
     return None
 
 
-def _ordinal(extensions: Iterable[shapes.Extension]) -> float | None:
-    for extension in extensions:
-        if extension.url in ORDINALS:
-            return _numeric(extension.value_decimal if extension.value_decimal is not None else extension.value_integer)
-    return None
+def _ordinal(element: Element, known: float | None) -> float | None:
+    """Return the score that an element's first extension of that kind carries, unless one is known."""
+    scores = [each for each in many(element, "extension") if text(each, "url") in ORDINALS]
+    if known is not None or not scores:
+        return known
+    decimal = scores[0].get("valueDecimal")
+    return _numeric(scores[0].get("valueInteger") if decimal is None else decimal)
 
 
 def _numeric(stated: object) -> float | None:
