@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from hashlib import blake2b
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import orjson
 
-from service.domain.facts import Fact, FactKey
+from service.domain.facts import Answer, EncounterReading, Fact, FactKey, OrderKey, ResponseReading
 from service.inbound.encounters import read_encounter
 from service.inbound.order import order_of
 from service.inbound.records import Reason, Unreadable
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from service.domain.facts import Code, Reading
     from service.inbound.changes import Change
     from service.inbound.records import SourceContext
+
+# Taken in one call each: orjson by itself takes three times as long over the fields of slotted dataclasses.
+_ENCOUNTER = attrgetter(*(each.name for each in fields(EncounterReading)))
+_RESPONSE = attrgetter(*(each.name for each in fields(ResponseReading) if each.name != "answers"))
+_ANSWER = attrgetter(*(each.name for each in fields(Answer)))
 
 
 def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
@@ -39,11 +46,15 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
     reader = read_encounter if change.resource_type == "Encounter" else read_response
     reading, labels = reader(change.resource, change.local, source.time_zone, change.path)
     patient = patient_id(change.resource, change.local, change.path)
-    order = order._replace(digest=_digest(reading, patient, labels))
+    order = OrderKey(*order[:3], _digest(reading, patient, labels))
     return Fact(key, order, patient, reading, labels)
 
 
 def _digest(reading: Reading, patient: str, labels: tuple[Code, ...]) -> str:
     """Hash everything that a fact says, so that two contents of one version never tie."""
-    content = orjson.dumps((type(reading).__name__, patient, labels, reading), default=tuple)
+    if isinstance(reading, EncounterReading):
+        said = _ENCOUNTER(reading)
+    else:
+        said = _RESPONSE(reading), [_ANSWER(answer) for answer in reading.answers]
+    content = orjson.dumps((type(reading).__name__, patient, labels, said), default=tuple)
     return blake2b(content, digest_size=16).hexdigest()

@@ -79,6 +79,27 @@ def test_two_contents_of_one_version_never_tie(
     assert one.order != other.order
 
 
+def test_no_two_answers_tie(read_value: Callable[..., RecordReading]) -> None:
+    """One as a number, as a truth value, as a code and as a score are four answers."""
+    score = {"url": "http://hl7.org/fhir/StructureDefinition/ordinalValue", "valueDecimal": 1}
+    values: list[dict[str, Any]] = [
+        {"valueInteger": 1},
+        {"valueBoolean": True},
+        {"valueCoding": {"code": "1"}},
+        {"valueCoding": {"system": "1", "code": "1"}},
+        {"valueCoding": {"code": "1", "extension": [score]}},
+        {"valueString": "in words"},
+    ]
+    items = [{"linkId": link_id, "answer": [value]} for link_id in ("a", "b") for value in values]
+    items += [item | {"code": [{"code": "1"}]} for item in items]
+    response = {"resourceType": "QuestionnaireResponse", "id": "q-1", "status": "completed", "questionnaire": "phq-9"}
+    subject = {"reference": "Patient/p-1"}
+
+    facts = [read_value({**response, "subject": subject, "item": [item]}).facts[0] for item in items]
+
+    assert len(items) == len({fact.order.digest for fact in facts})
+
+
 def test_what_is_not_read_makes_no_difference(read_value: Callable[..., RecordReading]) -> None:
     """A new name or text is no new fact."""
     (one,) = read_value(encounter()).facts
