@@ -33,12 +33,8 @@ def order_of(change: Change, record_time: datetime, zone: ZoneInfo) -> OrderKey:
             updated = parse_time(written, zone)
             if updated is None:
                 raise Unreadable(Reason.BAD_TIME, f"{change.path}.meta.lastUpdated")
-    return OrderKey(
-        last_updated=microseconds(updated or record_time),
-        version=_number(version),
-        deleted=change.operation is Operation.DELETE,
-        digest="",
-    )
+    deleted = change.operation is Operation.DELETE
+    return OrderKey(microseconds(updated or record_time), _number(version), deleted, digest="")
 
 
 def _number(version: object) -> int:

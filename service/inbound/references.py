@@ -10,8 +10,9 @@ from service.inbound.records import Reason, Unreadable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ID = re.compile(r"""[!"$-.0->@-{}~]{1,128}""", re.ASCII)
-_TYPE = re.compile(r"[A-Z][A-Za-z]{2,63}", re.ASCII)
+_ID = re.compile(r"""[!"$-.0->@-{}~]{1,128}""")
+_TYPE = re.compile(r"[A-Z][A-Za-z]{2,63}")
+_URL = re.compile(rf"(?:.*/)?({_TYPE.pattern})/\s*({_ID.pattern})\s*(?:/_history/([^/]*))?", re.DOTALL)
 _URN = ("urn:uuid:", "urn:oid:")
 
 
@@ -34,26 +35,16 @@ def resource_id(value: object) -> str:
     FHIR allows letters, digits, `-` and `.`, up to 64 of them; real ids hold `_` and more, so that any
     visible ASCII goes but what has a meaning in URLs.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and _ID.fullmatch(value := value.strip()):
-        return value
-    return ""
+    if isinstance(value, str):
+        value = value.strip()
+        return value if _ID.fullmatch(value) else ""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def named(url: object) -> Target | None:
     """Return what a relative or absolute URL, with or without `/_history/version`, names."""
-    if not isinstance(url, str):
-        return None
-    parts = url.strip().split("/")
-    version = None
-    if len(parts) > 3 and parts[-2] == "_history":  # noqa: PLR2004 - Type/id/_history/version
-        version = parts[-1]
-        parts = parts[:-2]
-    if len(parts) < 2 or not _TYPE.fullmatch(parts[-2]):  # noqa: PLR2004 - Type/id
-        return None
-    identity = resource_id(parts[-1])
-    return Target(parts[-2], identity, version) if identity else None
+    found = _URL.fullmatch(url.strip()) if isinstance(url, str) else None
+    return None if found is None else Target(*found.groups())
 
 
 def target(reference: object, local: Mapping[str, str], expected: str | None = None) -> Target | None:
@@ -93,11 +84,10 @@ def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str)
         answered_by = target(resource.get("source"), local)
         if answered_by is not None and answered_by.resource_type == "Patient":
             return answered_by.resource_id
-    if not isinstance(subject, dict) or not subject.keys() - {"display", "type", "extension"}:
-        raise Unreadable(Reason.NO_SUBJECT, f"{path}.subject")
     found = target(subject, local, expected="Patient")
     if found is None:
-        raise Unreadable(Reason.UNRESOLVED_SUBJECT, f"{path}.subject")
+        identified = isinstance(subject, dict) and subject.keys() - {"display", "type", "extension"}
+        raise Unreadable(Reason.UNRESOLVED_SUBJECT if identified else Reason.NO_SUBJECT, f"{path}.subject")
     if found.resource_type != "Patient":
         raise Unreadable(Reason.SUBJECT_NOT_A_PATIENT, f"{path}.subject")
     return found.resource_id

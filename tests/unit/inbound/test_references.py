@@ -19,6 +19,8 @@ LOCAL = {"urn:uuid:5f0e": "Patient/p-9"}
         ({"reference": " Patient/p_1 "}, Target("Patient", "p_1")),
         ({"reference": "https://ehr.example/fhir/Patient/p-1"}, Target("Patient", "p-1")),
         ({"reference": "Patient/p-1/_history/3"}, Target("Patient", "p-1", "3")),
+        ({"reference": "Patient/_history/3"}, None),
+        ({"reference": "https://ehr.example/fhir/Patient/ p-1"}, Target("Patient", "p-1")),
         ({"reference": "urn:uuid:5f0e"}, Target("Patient", "p-9")),
         ({"reference": "urn:uuid:77aa"}, Target("Patient", "77aa")),
         ({"reference": "urn:uuid:77aa", "type": "Group"}, Target("Group", "77aa")),
