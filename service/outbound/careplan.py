@@ -29,6 +29,7 @@ from service.outbound.elements import (
 )
 from service.outbound.goals import focus_goal_role, goals
 from service.outbound.narrative import focus, headline, lines, markup
+from service.outbound.validity import surely_valid
 from service.outbound.wording import clean
 
 if TYPE_CHECKING:
@@ -183,6 +184,8 @@ def _goal_references(course: Course, course_goals: Iterable[tuple[str, Element]]
 def _validated(course: Course, resources: list[tuple[str, Element]]) -> Plan:
     for role, resource in resources:
         model = CarePlan if role == CAREPLAN else Goal
+        if surely_valid(model, resource):
+            continue
         try:
             model.model_validate(resource)
         except ValidationError as error:
