@@ -21,6 +21,7 @@ _STATUS = {
     SessionState.NO_SHOW: "cancelled",
     SessionState.UNRECORDED: "unknown",
 }
+_UNDER_WAY = frozenset({SessionState.HELD, SessionState.IN_PROGRESS})
 # States that FHIR's status alone does not tell apart, or does not explain.
 _EXPLAINED = frozenset({SessionState.CANCELLED, SessionState.NO_SHOW, SessionState.UNRECORDED})
 
@@ -30,24 +31,25 @@ def activity(course: Course, session: Session, mappings: Mappings, goals: dict[s
 
     `goals` names the Goal of each focus area that has one, as a relative reference by area.
     """
-    key = (*session.encounters, *session.forms, instant(session.start))[0]
+    start = instant(session.start)
+    key = (*session.encounters, *session.forms, start)[0]
     element: Element = {
         # Stable while the session's first source stays: a clinician's notes on it are kept by this id.
         "id": course.resource_id(f"activity/{key}"),
-        "detail": _detail(session, mappings, goals),
+        "detail": _detail(session, start, mappings, goals),
     }
-    if session.state in {SessionState.HELD, SessionState.IN_PROGRESS}:
+    if session.state in _UNDER_WAY:
         sources = [f"Encounter/{encounter}" for encounter in session.encounters]
         sources += [f"QuestionnaireResponse/{form}" for form in session.forms]
         if sources:
             element["outcomeReference"] = references(sources)
     progress = _progress(session, mappings)
     if progress:
-        element["progress"] = [{"authorString": AUTHOR, "time": instant(session.start), "text": progress}]
+        element["progress"] = [{"authorString": AUTHOR, "time": start, "text": progress}]
     return element
 
 
-def _detail(session: Session, mappings: Mappings, goals: dict[str, str]) -> Element:
+def _detail(session: Session, start: str, mappings: Mappings, goals: dict[str, str]) -> Element:
     extensions: list[Element] = []
     if session.number is not None:
         extensions.append(extension("session-number", valuePositiveInt=session.number))
@@ -63,7 +65,7 @@ def _detail(session: Session, mappings: Mappings, goals: dict[str, str]) -> Elem
     detail["status"] = _STATUS[session.state]
     if session.state in _EXPLAINED:
         detail["statusReason"] = concept(mappings, "session-state", session.state.value)
-    detail["scheduledPeriod"] = _period(session)
+    detail["scheduledPeriod"] = _period(session, start)
     detail["description"] = _description(session, mappings)
     return detail
 
@@ -72,12 +74,15 @@ def _code(session: Session, mappings: Mappings) -> Element:
     code = concept(mappings, "session-kind", session.kind.value)
     if session.kind is SessionKind.SESSION:
         # The mappings' first explicit IPT code is the standard one; a site's own come after it.
-        code["coding"] = [coding.model_dump() for coding in mappings.encounters.ipt[:1]] + code["coding"]
+        code["coding"] = [
+            *({"system": ipt.system, "code": ipt.code, "display": ipt.display} for ipt in mappings.encounters.ipt[:1]),
+            *code["coding"],
+        ]
     return code
 
 
-def _period(session: Session) -> Element:
-    period = {"start": instant(session.start)}
+def _period(session: Session, start: str) -> Element:
+    period = {"start": start}
     if session.minutes is not None:
         period["end"] = instant(session.start + timedelta(minutes=session.minutes))
     return period

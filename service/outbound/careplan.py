@@ -28,12 +28,12 @@ from service.outbound.elements import (
     text,
 )
 from service.outbound.goals import focus_goal_role, goals
-from service.outbound.narrative import focus, headline, lines, markup
+from service.outbound.narrative import lines, markup
 from service.outbound.validity import surely_valid
 from service.outbound.wording import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from service.domain.course import Course
     from service.domain.mappings import Mappings
@@ -93,7 +93,7 @@ def retract(course: Course, mappings: Mappings) -> Plan:
     resource["text"] = text("generated", f"<p>{html.escape(_WITHDRAWN)}</p>")
     resource["status"] = "entered-in-error"
     if course_goals:
-        resource["goal"] = _goal_references(course, course_goals)
+        resource["goal"] = _goal_references(course_goals)
     return _validated(course, [(CAREPLAN, resource), *course_goals])
 
 
@@ -109,25 +109,24 @@ def bundle(plan: Plan) -> bytes:
     return orjson.dumps(resource)
 
 
-def _careplan(course: Course, mappings: Mappings, course_goals: Iterable[tuple[str, Element]]) -> Element:
+def _careplan(course: Course, mappings: Mappings, course_goals: Sequence[tuple[str, Element]]) -> Element:
     resource = _base(course, mappings)
+    told = lines(course, mappings)
     # "additional": the scores and counts that it tells are not all in structured elements.
-    resource["text"] = text("additional", markup(lines(course, mappings)))
+    resource["text"] = text("additional", markup(told))
     resource["extension"] = _extensions(course, mappings)
     resource["status"] = _status(course)
-    resource["description"] = f"{headline(course)}. {focus(course, mappings)}."
+    resource["description"] = f"{told.headline} {told.focus}"
     if course.practitioners:
         # Those who held its sessions or wrote its forms; none of them wrote this plan, so none is its author.
         resource["contributor"] = references(course.practitioners)
     if course.conditions:
         resource["addresses"] = references(course.conditions)
-    known_goals = list(course_goals)
-    if known_goals:
-        resource["goal"] = _goal_references(course, known_goals)
+    if course_goals:
+        resource["goal"] = _goal_references(course_goals)
+    ids = {role: goal["id"] for role, goal in course_goals}
     by_area = {
-        area.area: f"Goal/{course.resource_id(focus_goal_role(area.area))}"
-        for area in course.focus_areas
-        if area.primary
+        area.area: f"Goal/{ids[role]}" for area in course.focus_areas if (role := focus_goal_role(area.area)) in ids
     }
     activities = [activity(course, session, mappings, by_area) for session in course.sessions]
     if activities:
@@ -177,8 +176,8 @@ def _status(course: Course) -> str:
     return "revoked"
 
 
-def _goal_references(course: Course, course_goals: Iterable[tuple[str, Element]]) -> list[Element]:
-    return references(f"Goal/{course.resource_id(role)}" for role, _ in course_goals)
+def _goal_references(course_goals: Iterable[tuple[str, Element]]) -> list[Element]:
+    return references(f"Goal/{goal['id']}" for _, goal in course_goals)
 
 
 def _validated(course: Course, resources: list[tuple[str, Element]]) -> Plan:

@@ -35,7 +35,9 @@ class Narrative:
     """What a person reads of a course: plain text, not escaped, each piece ending with a full stop."""
 
     headline: str
+    """Where the course stands: `Interpersonal psychotherapy, session 9 of 12 (middle phase).`"""
     focus: str
+    """`Focus: interpersonal dispute (stage: impasse); secondary: grief and loss.`"""
     scores: tuple[str, ...]
     """One for each instrument, the mappings' case instruments first."""
     attention: tuple[str, ...]
@@ -51,14 +53,15 @@ class Narrative:
 
 def lines(course: Course, mappings: Mappings) -> Narrative:
     """Return what a person reads of a course, in words."""
-    attention = [text for severity, text in _found(course, mappings) if severity is not Severity.INFO]
-    notes = [text for severity, text in _found(course, mappings) if severity is Severity.INFO]
+    found = list(_found(course, mappings))
+    attention = [text for severity, text in found if severity is not Severity.INFO]
+    notes = [text for severity, text in found if severity is Severity.INFO]
     rest = len(notes) - MOST_NOTES
     if rest > 0:
         notes = [*notes[:MOST_NOTES], f"And {rest} more."]
     return Narrative(
-        headline=f"{headline(course)}.",
-        focus=f"{focus(course, mappings)}.",
+        headline=f"Interpersonal psychotherapy, {_standing(course)}.",
+        focus=f"{_focus(course, mappings)}.",
         scores=tuple(_scores(course, mappings)),
         attention=tuple(attention),
         notes=tuple(notes),
@@ -70,23 +73,6 @@ def lines(course: Course, mappings: Mappings) -> Narrative:
             f"{count(course.responses, 'questionnaire')}; not a clinical decision."
         ),
     )
-
-
-def headline(course: Course) -> str:
-    """Return where a course stands, `Interpersonal psychotherapy, session 9 of 12 (middle phase)`."""
-    return f"Interpersonal psychotherapy, {_standing(course)}"
-
-
-def focus(course: Course, mappings: Mappings) -> str:
-    """Return the focus areas in words, `Focus: interpersonal dispute, at an impasse; secondary: grief and loss`."""
-    if not course.focus_areas:
-        return "Focus: not documented yet"
-    primary = [_area(area, mappings) for area in course.focus_areas if area.primary]
-    others = [_area(area, mappings) for area in course.focus_areas if not area.primary]
-    named = [joined(primary)] if primary else []
-    if others:
-        named.append(f"secondary: {joined(others)}")
-    return f"Focus: {'; '.join(named)}"
 
 
 def markup(narrative: Narrative) -> str:
@@ -124,6 +110,17 @@ def _standing(course: Course) -> str:
     if course.held > course.planned_sessions:
         return f"session {course.held}, {course.planned_sessions} were planned ({phase}{number})"
     return f"session {course.held} of {course.planned_sessions} ({phase}{number})"
+
+
+def _focus(course: Course, mappings: Mappings) -> str:
+    if not course.focus_areas:
+        return "Focus: not documented yet"
+    primary = [_area(area, mappings) for area in course.focus_areas if area.primary]
+    others = [_area(area, mappings) for area in course.focus_areas if not area.primary]
+    named = [joined(primary)] if primary else []
+    if others:
+        named.append(f"secondary: {joined(others)}")
+    return f"Focus: {'; '.join(named)}"
 
 
 def _area(area: FocusArea, mappings: Mappings) -> str:

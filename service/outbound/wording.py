@@ -32,7 +32,8 @@ def day(value: date) -> str:
 
 def clean(text: str) -> str:
     """Return the text without characters that XML or a FHIR string can't hold."""
-    return _UNPRINTABLE.sub("\ufffd", text)
+    # Text that is printable has none of them, and most is.
+    return text if text.isprintable() else _UNPRINTABLE.sub("\ufffd", text)
 
 
 def own(system: str) -> str:
