@@ -1,16 +1,18 @@
-"""Whether a resource of ours is surely valid FHIR, asked of compiled code instead of the full model.
+"""Whether a resource of ours is surely valid FHIR, asked of compiled code before the full model is.
 
-The models of `fhir.resources` check each object in Python: a plan of four sessions takes them 2.6 ms, nearly
-all of what it takes to render one. Here the same fields are compiled into one schema without Python: 0.2 ms.
+The models of `fhir.resources` check each object in Python. Of the 3.5 ms that the plan of a course with eight
+facts took to render (a CarePlan and three Goals, 130 objects, 14 KB), 2.9 ms were theirs. Here the same fields
+are compiled into one schema that needs next to no Python: 0.17 ms. Measured as CPU time, with fhir.resources 8.3
+and pydantic 2.14.
 
-The schema takes less than the model, never more. It is made from the model's own fields: each value is checked
-by the field's own type, required elements are required, of a choice (`value[x]`) there may be one. What it does
-not know is nothing it lets pass: elements that no plan of ours has, nulls, extensions of primitives
-(`_birthDate`), contained resources, objects that aren't plain JSON. So its yes is the model's yes, and its no
-says nothing: then the model itself must judge. (One exception, of no use to anybody: a model gives up with a
-RecursionError on about a hundred Extensions inside each other, the schema later.)
+The schema takes less than the model, never more, for it is made from the model's own fields: each value is
+checked by its field's own type (but for plain dates, see below), required elements are required, and of a choice
+(`value[x]`) there may be one. It passes nothing that it does not know: elements that no plan of ours has, nulls,
+extensions of primitives (`_status`), contained resources, objects that are not plain JSON. So its yes is the
+model's yes. Its no says nothing: then the model itself must judge. (The one exception is of no use to anybody: the
+model gives up with a RecursionError on some hundred Extensions inside each other, the schema later.)
 
-`tests/property/test_validity.py` holds it to that on plans with anything wrong in them.
+`tests/property/test_validity.py` holds it to that, on plans with anything wrong in them.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from functools import cache
 from typing import TYPE_CHECKING, get_args
 
 from fhir_core.fhirabstractmodel import FHIRAbstractModel
-from fhir_core.types import FhirBase, FhirElementOrResourceBase
+from fhir_core.types import DateTimeType, DateType, FhirBase, FhirElementOrResourceBase
 from fhir_core.utils import is_list_type, is_primitive_type
 from pydantic import TypeAdapter
 from pydantic_core import SchemaValidator, core_schema
@@ -45,6 +47,13 @@ _WRITTEN = frozenset(
     comparator unit
     """.split()  # noqa: SIM905 - quoted, the names would take a line each
 )
+# The types of dates check in Python too. These dates need no closer look: every month has their days.
+_DAY = "(19|20)[0-9][0-9]-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+_TIME = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])"
+_PLAIN: dict[object, CoreSchema] = {
+    DateType: core_schema.str_schema(strict=True, pattern=f"^{_DAY}$"),
+    DateTimeType: core_schema.str_schema(strict=True, pattern=f"^{_DAY}(T{_TIME})?$"),
+}
 
 
 class _Nothing:
@@ -102,7 +111,9 @@ def _value(field: FieldInfo, reached: dict[str, CoreSchema]) -> CoreSchema:
             return _LEFT_TO_THE_MODEL
         schema = TypeAdapter(field.annotation).core_schema
         # An element without a value is not there, and then may be one that is required.
-        return schema["schema"] if schema["type"] == "nullable" else schema
+        schema = schema["schema"] if schema["type"] == "nullable" else schema
+        plain = _PLAIN.get(next(iter(get_args(field.annotation)), None))
+        return schema if plain is None else core_schema.union_schema([plain, schema], mode="left_to_right")
     kind = _fhir_type(field.annotation)
     if kind is None or issubclass(kind, FhirElementOrResourceBase):
         return _LEFT_TO_THE_MODEL

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 from fhir.resources.R4B import get_fhir_model_class
+from fhir.resources.R4B.careplan import CarePlan
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -154,3 +155,12 @@ def test_whatever_is_taken_without_its_model_is_valid(drawn: tuple[type[FHIRAbst
     taken, truth = surely_valid(model, resource), valid(model, resource)
     event(f"taken {taken}, valid {truth}")
     assert truth or not taken
+
+
+@given(st.from_regex(r"\A(19|20)\d\d-[01]\d-[0-3]\d(T[0-2]\d:[0-6]\d:[0-6]\d(Z|[+-][01]\d:[0-6]\d)?)?\Z"))
+def test_a_time_that_is_taken_without_its_model_is_valid(time: str) -> None:
+    """As dateTime and as date, times that are none among them."""
+    resource = next(whole for whole in RESOURCES if whole["resourceType"] == "CarePlan")
+    for spoiling in ({"created": time}, {"extension": [{"url": "x", "valueDate": time}]}):
+        changed = resource | spoiling
+        assert valid(CarePlan, changed) or not surely_valid(CarePlan, changed)
