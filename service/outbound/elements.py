@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -35,6 +36,12 @@ def concept(mappings: Mappings, system: str, code: str) -> Element:
     return {"coding": [{"system": own(system), "code": code, "display": display(mappings, system, code)}]}
 
 
+@cache
+def source_uri(source: str) -> str:
+    """Return the URI that names a source."""
+    return f"{FHIR_BASE}/source/{quote(source, safe='')}"
+
+
 def identifier(course: Course, role: str) -> Element:
     """Return the business identifier of the resource that plays `role` in the course's plan."""
     return {"system": COURSE_IDENTIFIER, "value": course.id if role == CAREPLAN else f"{course.id}/{role}"}
@@ -47,7 +54,7 @@ def meta(course: Course, mappings: Mappings, part: str) -> Element:
     is claimed: a server that has not loaded US Core refuses a resource that claims it.
     """
     element: Element = {
-        "source": f"{FHIR_BASE}/source/{quote(course.source, safe='')}",
+        "source": source_uri(course.source),
         "tag": [concept(mappings, "plan-part", part)["coding"][0]],
     }
     if course.labels:

@@ -7,11 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import orjson
 
-from service.domain.forms import FHIR_BASE
+from service.outbound.elements import source_uri
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -110,7 +109,7 @@ def references(value: object) -> Iterator[str]:
 def _by_identifier(reference: str, source: str) -> Element:
     return {
         "type": reference.partition("/")[0],
-        "identifier": {"system": f"{FHIR_BASE}/source/{quote(source, safe='')}", "value": reference},
+        "identifier": {"system": source_uri(source), "value": reference},
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from functools import cache
 from typing import TYPE_CHECKING
 
 from service.domain.facts import Code
@@ -36,6 +37,7 @@ def clean(text: str) -> str:
     return text if text.isprintable() else _UNPRINTABLE.sub("\ufffd", text)
 
 
+@cache
 def own(system: str) -> str:
     """Return the canonical of the CodeSystem of ours with this name."""
     return f"{FHIR_BASE}/CodeSystem/{system}"
