@@ -110,7 +110,7 @@ def _value(field: FieldInfo, reached: dict[str, CoreSchema]) -> CoreSchema:
         if field.metadata or field.annotation is None:
             return _LEFT_TO_THE_MODEL
         schema = TypeAdapter(field.annotation).core_schema
-        # An element without a value is not there, and then may be one that is required.
+        # A null is left to the model: it can stand where a value is required.
         schema = schema["schema"] if schema["type"] == "nullable" else schema
         plain = _PLAIN.get(next(iter(get_args(field.annotation)), None))
         return schema if plain is None else core_schema.union_schema([plain, schema], mode="left_to_right")
