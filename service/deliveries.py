@@ -107,7 +107,11 @@ class Reconciler:
             while self._under_way or self._ended or not stop.is_set():
                 self._vitals.turn("deliveries")
                 self._news.clear()
-                await self._report_ended()
+                if not await self._report_ended():
+                    if stop.is_set():
+                        break
+                    await asyncio.sleep(LOOK_S)
+                    continue
                 if not stop.is_set() and 2 * len(self._under_way) <= at_once:
                     await self._begin(at_once - len(self._under_way))
                 if not self._ended:
@@ -189,12 +193,14 @@ class Reconciler:
         self._metrics.delivery_seconds(name).observe(asyncio.get_running_loop().time() - started)
         return report
 
-    async def _report_ended(self) -> None:
-        """Record how deliveries ended; what a lost database does not learn is delivered once more."""
+    async def _report_ended(self) -> bool:
+        """Record how deliveries ended; return whether the database took it, else it is told at the next turn.
+
+        Should this worker end before, the lease runs out, and the same plan is delivered once more.
+        """
         reports = [task.result() for task in self._ended]
-        self._ended.clear()
         if not reports:
-            return
+            return True
         deliveries, now = self._store.deliveries, self._vitals.now()
         try:
             if delivered := [each for each in reports if isinstance(each, Delivered)]:
@@ -207,7 +213,10 @@ class Reconciler:
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.warning("the database is away; these deliveries are repeated when their lease ends", exc_info=error)
+            log.warning("the database did not take how deliveries ended; trying again", exc_info=error)
+            return False
+        del self._ended[: len(reports)]
+        return True
 
     def _render(self, claimed: Claimed) -> PlanDelivery:
         course = state.load(claimed.state)

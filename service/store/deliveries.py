@@ -8,7 +8,7 @@ from sqlalchemy import Text, func, literal, or_, select, update
 
 from service.store import delivery_rows, parking
 from service.store.instants import instant, micros
-from service.store.projections import want
+from service.store.projections import wanting
 from service.store.rows import COURSE, ledger, stored_course
 from service.store.tables import course, delivery
 from service.store.values import Claimed, Pending
@@ -162,7 +162,7 @@ class Deliveries:
             .where(delivery.c.wanted_counter != course.c.counter, course.c.gone)
         )
         async with self._connections.writing() as connection:
-            result = await connection.execute(want(connection.dialect.name, current))
+            result = await connection.execute(wanting(connection.dialect.name, current))
             wanted = len(result.all())
             revisions = {id_: (revision, counter) for id_, revision, counter in await connection.execute(gone)}
             rows = await delivery_rows.read(connection, [(id_, destination) for id_ in revisions])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from service.store import delivery_rows
 from service.store.dialects import Incoming, insert
 from service.store.instants import micros
 from service.store.tables import course, delivery, history, patient
-from service.store.values import GoneCourse, Written
+from service.store.values import Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.dml import ReturningInsert
 
     from service.store.delivery_rows import DeliveryRow
-    from service.store.values import CourseUpdate, Destination, PatientUpdate
+    from service.store.values import CourseUpdate, Destination, GoneCourse, PatientUpdate
 
 _PROJECTED = (
     course.c.course_id,
@@ -52,29 +53,59 @@ _WANTED = (
 )
 
 
+@dataclass(slots=True)
+class Wanted:
+    """What destinations shall have once a transaction is committed."""
+
+    destinations: Sequence[Destination] = ()
+    at: int = 0
+    revisions: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Revision and counter of each course that changed."""
+    gone: list[tuple[GoneCourse, int]] = field(default_factory=list)
+    """With their counters."""
+
+
 async def write(
-    connection: AsyncConnection, updates: Sequence[PatientUpdate], destinations: Sequence[Destination], now: datetime
+    connection: AsyncConnection,
+    updates: Sequence[PatientUpdate],
+    destinations: Sequence[Destination],
+    now: datetime,
+    wanted: Wanted,
 ) -> Written:
-    """Store these projections; see `Transaction.write`."""
+    """Store these projections, and add to what is wanted; see `Transaction.write`."""
     if not updates:
         return Written((), ())
     statements = _statements(connection.dialect.name)
     changed = await _store_courses(connection, statements, updates)
     gone = await _store_gone(connection, statements, updates)
     await _append_history(connection, statements, updates, changed | gone, now)
-    courses = {each.course_id: each for one in updates for each in one.courses if each.course_id in changed}
-    if courses and destinations:
-        wanted = [
-            (id_, destination.name, courses[id_].revision, changed[id_], micros(now))
-            for id_, destination in product(sorted(courses), sorted(destinations, key=lambda each: each.name))
-        ]
-        await connection.execute(statements.want, statements.wanted.bind(wanted))
-    retired = [each for one in updates for each in one.gone if each.course_id in gone]
-    if retired and destinations:
-        await _retire(connection, retired, gone, destinations, micros(now))
     projected = [(*one.patient, micros(one.next_due), micros(one.as_of), one.mappings) for one in updates]
     await connection.execute(statements.update_patients, statements.patients.bind(sorted(projected)))
+    wanted.destinations, wanted.at = destinations, micros(now)
+    for one in updates:
+        for each in one.courses:
+            if each.course_id in changed:
+                wanted.revisions[each.course_id] = each.revision, changed[each.course_id]
+        wanted.gone += [(each, gone[each.course_id]) for each in one.gone if each.course_id in gone]
     return Written(tuple(sorted(changed)), tuple(sorted(gone)))
+
+
+async def want(connection: AsyncConnection, wanted: Wanted) -> None:
+    """Want the revisions at every destination: the last thing of a transaction.
+
+    Rows of deliveries are locked in the order of their keys, as by everyone who locks several, and for a moment only.
+    """
+    names = sorted(destination.name for destination in wanted.destinations)
+    rows = [
+        (id_, name, revision, counter, wanted.at)
+        for id_, (revision, counter) in sorted(wanted.revisions.items())
+        for name in names
+    ]
+    if rows:
+        statements = _statements(connection.dialect.name)
+        await connection.execute(statements.want, statements.wanted.bind(rows))
+    if wanted.gone and names:
+        await _retire(connection, wanted)
 
 
 async def _store_courses(
@@ -134,23 +165,18 @@ async def _append_history(
         await connection.execute(statements.append_history, statements.history.bind(rows))
 
 
-async def _retire(
-    connection: AsyncConnection,
-    gone: Sequence[GoneCourse],
-    counters: Mapping[str, int],
-    destinations: Sequence[Destination],
-    now: int,
-) -> None:
+async def _retire(connection: AsyncConnection, wanted: Wanted) -> None:
     """Want the retraction of courses that are gone; where one took the place, hand its resources over."""
-    ids = {each.course_id for each in gone} | {each.superseded_by for each in gone if each.superseded_by}
-    names = [destination.name for destination in destinations]
+    gone, now = wanted.gone, wanted.at
+    ids = {each.course_id for each, _ in gone} | {each.superseded_by for each, _ in gone if each.superseded_by}
+    names = [destination.name for destination in wanted.destinations]
     rows = await delivery_rows.read(connection, product(ids, names))
     changed: dict[tuple[str, str], DeliveryRow] = {}
-    for each, destination in product(sorted(gone, key=lambda one: one.course_id), destinations):
+    in_order = sorted(gone, key=lambda one: one[0].course_id)
+    for (each, counter), destination in product(in_order, wanted.destinations):
         old = rows.get((each.course_id, destination.name))
         if old is None:
             continue
-        counter = counters[each.course_id]
         place = (each.superseded_by or "", destination.name)
         new = changed.get(place) or rows.get(place)
         if destination.takes_over and new is not None and delivery_rows.can_hand_over(old, new):
@@ -203,7 +229,7 @@ class _Statements:
         )
 
         self.wanted = Incoming(dialect, *_WANTED)
-        self.want = want(dialect, self.wanted.rows)
+        self.want = wanting(dialect, self.wanted.rows)
 
         self.patients = Incoming(dialect, *_PROJECTED_PATIENT)
         rows = self.patients.rows
@@ -222,19 +248,19 @@ class _Statements:
 _statements = cache(_Statements)
 
 
-def want(dialect: str, rows: FromClause) -> ReturningInsert[Any]:
+def wanting(dialect: str, rows: FromClause) -> ReturningInsert[Any]:
     """Return the statement that makes revisions wanted, from rows of the first columns of `delivery`.
 
     Each is due at once, or when a running backoff is over. A delivery that a person was to look at is
     tried again: a newer plan may be one that the destination takes.
     """
-    wanting = insert(dialect, delivery).from_select(
+    inserting = insert(dialect, delivery).from_select(
         [*(each.name for each in _WANTED), "behind_since", "next_attempt", "attempts"],
         select(rows, rows.c.wanted_at, rows.c.wanted_at, literal(0)).where(true()),
     )
-    new = wanting.excluded
+    new = inserting.excluded
     idle = delivery.c.next_attempt.is_(None)
-    return wanting.on_conflict_do_update(
+    return inserting.on_conflict_do_update(
         index_elements=[delivery.c.course_id, delivery.c.destination],
         set_={
             "wanted": new.wanted,

@@ -90,7 +90,7 @@ class Store:
             transaction = Transaction(connection)
             try:
                 yield transaction
-                await transaction.finish()
+                await transaction.conclude()
             finally:
                 await transaction.give_up()
 

@@ -37,6 +37,7 @@ class Transaction:
         self._connection = connection
         self._statements = _statements(connection.dialect.name)
         self._writing: asyncio.Task[Written] | None = None
+        self._wanted = projections.Wanted()
 
     async def known(self, keys: Iterable[FactKey]) -> dict[FactKey, PatientKey | None]:
         """Return those of these resources that the store has a fact of, with the patient whose fact it is."""
@@ -147,7 +148,7 @@ class Transaction:
         gone and is projected again is revived with its next counter.
         """
         await self.finish()
-        return await projections.write(self._connection, updates, destinations, now)
+        return await projections.write(self._connection, updates, destinations, now, self._wanted)
 
     def begin_to_write(
         self, updates: Sequence[PatientUpdate], destinations: Sequence[Destination], now: datetime
@@ -160,6 +161,11 @@ class Transaction:
         writing, self._writing = self._writing, None
         if writing is not None:
             await writing
+
+    async def conclude(self) -> None:
+        """Finish, and want at each destination what changed: nothing comes after it."""
+        await self.finish()
+        await projections.want(self._connection, self._wanted)
 
     async def give_up(self) -> None:
         """Return once nothing is under way any more, however it ended."""
@@ -174,7 +180,7 @@ class Transaction:
     ) -> Written:
         if before is not None:
             await before
-        return await projections.write(self._connection, updates, destinations, now)
+        return await projections.write(self._connection, updates, destinations, now, self._wanted)
 
     async def park(self, items: Sequence[Parked], now: datetime) -> None:
         """Keep these for a person. What is parked already stays as it is, unless it is being retried."""

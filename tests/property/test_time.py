@@ -70,7 +70,8 @@ def test_nothing_changes_before_the_announced_instant(
     facts = clock.facts(patient)
     due = clock.next_due(patient, facts, as_of)
     until = BEGIN + SPAN if due is None else due - timedelta(microseconds=1)
-    later = data.draw(st.datetimes(as_of.replace(tzinfo=None), max(until, as_of).replace(tzinfo=None)), label="later")
+    latest = max(until, as_of).astimezone(UTC).replace(tzinfo=None)
+    later = data.draw(st.datetimes(as_of.replace(tzinfo=None), latest), label="later")
     assert clock.states(patient, facts, as_of) == clock.states(patient, facts, later.replace(tzinfo=UTC))
 
 
