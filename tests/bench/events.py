@@ -66,15 +66,13 @@ def lying_close(patients: int, each: int) -> list[Event]:
     return [event for patient in range(patients) for event in course(patient, each)]
 
 
-def sparse(records: int) -> list[Event]:
-    """Return a hospital's stream: one in twenty is ours; Observations, other visits, other questionnaires."""
+def sparse(records: int) -> Iterator[Event]:
+    """Yield a hospital's stream: one in twenty is ours; Observations, other visits, other questionnaires."""
     ours = iter(shuffled(max(1, records // SPARSE_OF // 8), 8))
     rng = Random("sparse")  # noqa: S311 - the same events in every run
-    events = []
     for number in range(records):
         event = next(ours, None) if number % SPARSE_OF == 0 else None
-        events.append(event or _other(number, rng))
-    return events
+        yield event or _other(number, rng)
 
 
 def _week(patient: int, week: int, rng: Random) -> Iterator[Event]:
