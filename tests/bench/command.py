@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import logging
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from tests.bench import drain, intake_rows, plans
+from tests.bench import drain, intake_rows, latency, long_course, plans, size, start, verify
 from tests.bench.bench import Bench
 from tests.bench.parts import parts
 from tests.bench.report import Report
@@ -33,7 +34,12 @@ ROWS: dict[int, Callable[[Bench], Awaitable[list[Figure]]]] = {
     4: intake_rows.sparse,
     5: intake_rows.backfill,
     6: plans.plans,
+    7: latency.latency,
     8: intake_rows.processes,
+    9: size.size,
+    10: long_course.long_course,
+    11: start.start,
+    12: verify.verify,
     13: drain.drain,
 }
 
@@ -42,14 +48,15 @@ async def measured(scale: Scale, rows: Collection[int]) -> Report:
     """Return what these rows say, all of them once in each repetition."""
     figures: list[list[Figure]] = []
     with parts() as real:
-        bench = Bench(real, scale)
-        for repetition in range(scale.repetitions):
-            figures.append([])
-            for number in sorted(rows):
-                for figure in await ROWS[number](bench):
-                    figures[-1].append(figure)
-                    bench.say(f"{repetition + 1}/{scale.repetitions}  {figure.what}: {figure.value:,.1f} {figure.unit}")
-        return Report(scale, figures, bench.courses)
+        async with AsyncExitStack() as keep:
+            bench = Bench(real, scale, keep)
+            for repetition in range(1, scale.repetitions + 1):
+                figures.append([])
+                for number in sorted(rows):
+                    for figure in await ROWS[number](bench):
+                        figures[-1].append(figure)
+                        bench.say(f"{repetition}/{scale.repetitions}  {figure.what}: {figure.value:,.1f} {figure.unit}")
+            return Report(scale, figures, bench.courses)
 
 
 def main(arguments: Sequence[str]) -> int:

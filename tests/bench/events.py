@@ -47,10 +47,14 @@ class Event:
     value: bytes
 
 
-def course(patient: int, events: int) -> list[Event]:
-    """Return so many events of one patient, in the order in which they are written."""
+def course(patient: int, events: int, first: datetime | None = None) -> list[Event]:
+    """Return so many events of one patient, in the order in which they are written.
+
+    `first` is when the first session is held; without it, about `FIRST`.
+    """
     rng = Random(f"course/{patient}")  # noqa: S311 - the same events in every run
-    pairs = (_week(patient, week, rng) for week in range((events + 1) // 2))
+    begun = first or FIRST + timedelta(hours=patient % 4000)
+    pairs = (_week(patient, week, begun + week * WEEK, rng) for week in range((events + 1) // 2))
     return [event for pair in pairs for event in pair][:events]
 
 
@@ -75,8 +79,7 @@ def sparse(records: int) -> Iterator[Event]:
         yield event or _other(number, rng)
 
 
-def _week(patient: int, week: int, rng: Random) -> Iterator[Event]:
-    held = FIRST + timedelta(hours=patient % 4000) + week * WEEK
+def _week(patient: int, week: int, held: datetime, rng: Random) -> Iterator[Event]:
     visit = Visit(
         f"b{patient}-e{week}", f"b{patient}", f"PR-{patient % 40}", IPT, f"b{patient}-c", telehealth=week % 4 == 3
     )

@@ -43,6 +43,9 @@ TRANSACTION_MS = 600_000
 # What a server of its own would have at the least; and a checkpoint in mid-run would fall on one row alone.
 SERVER = DURABLE | {"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
 
+Facts = dict[str, dict[FactKey, Fact]]
+"""The newest fact of each resource, by patient."""
+
 _CONTEXT = SourceContext(SOURCE, ZoneInfo("UTC"))
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -56,8 +59,8 @@ class Waiting:
     ends: dict[TopicPartition, int]
     """The offset that a group has committed in each partition when it has read everything."""
     records: int
-    facts: dict[str, dict[FactKey, Fact]]
-    """The newest fact of each resource, by patient: what a store must end up with."""
+    facts: Facts
+    """What a store must end up with."""
 
 
 @dataclass(slots=True)
@@ -90,8 +93,11 @@ class Parts:
         return name
 
     @contextlib.asynccontextmanager
-    async def database(self, kind: str) -> AsyncIterator[str]:
-        """Give the URL of an empty database, `postgresql` or `sqlite`; deleted when the block ends."""
+    async def database(self, kind: str, *, copy_of: str = "") -> AsyncIterator[str]:
+        """Give the URL of a database, `postgresql` or `sqlite`; deleted when the block ends.
+
+        It is empty, or the copy of one of PostgreSQL, by its URL, that nobody is connected to.
+        """
         name = self.name("store").replace("-", "_")
         if kind == "sqlite":
             path = self.folder / f"{name}.sqlite"
@@ -99,8 +105,9 @@ class Parts:
             for file in self.folder.glob(f"{name}.sqlite*"):
                 file.unlink()
             return
-        url = await asyncio.to_thread(self.postgres.create_database, name)
-        yield url
+        template = f"TEMPLATE {copy_of.rpartition('/')[2]} STRATEGY FILE_COPY" if copy_of else ""
+        await self.execute(self.postgres.url(), f"CREATE DATABASE {name} {template}")
+        yield self.postgres.url(name)
         # A finished database would still be vacuumed, in the time of other rows.
         await self.execute(self.postgres.url(), f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -109,7 +116,7 @@ class Parts:
         connection = await asyncpg.connect(plain(url))
         try:
             for statement in statements:
-                await connection.execute(statement, timeout=600)
+                await connection.execute(statement, timeout=1800)
         finally:
             await connection.close()
 
@@ -147,7 +154,7 @@ class Parts:
     async def send(self, producer: AIOKafkaProducer, topics: tuple[str, str], events: Iterable[Event]) -> Waiting:
         """Write events to these topics; return when the broker has them."""
         ends: dict[TopicPartition, int] = {}
-        facts: dict[str, dict[FactKey, Fact]] = {}
+        facts: Facts = {}
         relevance = Relevance.of(self.mappings)
         count = 0
         sent: list[asyncio.Future[TopicPartition]] = []
@@ -161,9 +168,7 @@ class Parts:
         for event in events:
             sent.append(await producer.send(topic_of(topics, event), event.value, key=event.key.encode()))
             count += 1
-            for fact in facts_in(event, relevance):
-                known = facts.setdefault(str(fact.patient_id), {})
-                known[fact.key] = merge(known.get(fact.key), fact)
+            _add(facts, facts_in(event, relevance))
             if len(sent) == UNSENT:
                 await arrived()
         await arrived()
@@ -179,6 +184,21 @@ def facts_in(event: Event, relevance: Relevance) -> list[Fact]:
     """Return what the service has to know from an event; nothing, if it is not ours."""
     record = Record(event.kind, 0, 0, _LONG_AGO, event.key.encode(), event.value)
     return read_record(record, _CONTEXT, relevance, Limits()).facts
+
+
+def newest_facts(events: Iterable[Event], mappings: Mappings) -> Facts:
+    """Return what a store must end up with that has read these events."""
+    facts: Facts = {}
+    relevance = Relevance.of(mappings)
+    for event in events:
+        _add(facts, facts_in(event, relevance))
+    return facts
+
+
+def _add(facts: Facts, found: Iterable[Fact]) -> None:
+    for fact in found:
+        known = facts.setdefault(str(fact.patient_id), {})
+        known[fact.key] = merge(known.get(fact.key), fact)
 
 
 def plain(url: str) -> str:
