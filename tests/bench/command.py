@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tests.bench import drain, intake_rows, latency, long_course, plans, size, start, verify
 from tests.bench.bench import Bench
+from tests.bench.machine import machine
 from tests.bench.parts import parts
 from tests.bench.report import Report
 from tests.bench.scale import FULL, QUICK, TOY
@@ -56,7 +57,8 @@ async def measured(scale: Scale, rows: Collection[int]) -> Report:
                     for figure in await ROWS[number](bench):
                         figures[-1].append(figure)
                         bench.say(f"{repetition}/{scale.repetitions}  {figure.what}: {figure.value:,.1f} {figure.unit}")
-            return Report(scale, figures, bench.courses)
+            on = machine(await real.postgresql_version())
+            return Report(scale, figures, courses=bench.courses, machine=on)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,6 +73,8 @@ def main(arguments: Sequence[str]) -> int:
         chosen.json.write_bytes(report.json())
     if chosen.markdown:
         chosen.markdown.write_text(report.markdown())
+    if chosen.picture:
+        report.draw(chosen.picture)
     return MISSED if report.missed and scale is not TOY else 0
 
 

@@ -55,17 +55,17 @@ def latency(events_s: int, store: str, percentile: int) -> str:
 
 def size(courses: int) -> str:
     """Return the name of the intake's rate with so many courses in the store."""
-    return f"intake with {courses:,} courses"
+    return f"intake, {courses:,} courses"
 
 
 def sweep(courses: int) -> str:
     """Return the name of the time of one sweep with so many courses in the store."""
-    return f"sweep with {courses:,} courses"
+    return f"sweep, {courses:,} courses"
 
 
-def sweeper_reads(courses: int) -> str:
-    """Return the name of how many rows one sweep reads with so many courses in the store."""
-    return f"rows read by a sweep with {courses:,} courses"
+def looked_at(courses: int) -> str:
+    """Return the name of how many patients' rows a sweep reads to find those that are due."""
+    return f"sweep's look, {courses:,} courses"
 
 
 def one_more(facts: int, *, cold: bool = False) -> str:

@@ -92,9 +92,7 @@ async def _timed(config: Path, topics: tuple[str, str], facts: int, patients: in
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GARBAGE)
-        took = [
-            [await _took(worker, topics, course[facts + number]) for course in courses] for number in range(MORE)
-        ]
+        took = [[await _took(worker, topics, course[facts + number]) for course in courses] for number in range(MORE)]
     return {"cold": _median(took[:1]), "warm": _median(took[1:])}
 
 

@@ -16,8 +16,8 @@ CPU_INFO = Path("/proc/cpuinfo")
 _MODEL = "model name"
 
 
-def machine() -> dict[str, str]:
-    """Return cores, processor, memory, versions and date."""
+def machine(postgresql: str) -> dict[str, str]:
+    """Return cores, processor, memory, versions (PostgreSQL's as its server tells it) and date."""
     return {
         "cores": str(os.cpu_count()),
         "processor": _processor(),
@@ -25,6 +25,7 @@ def machine() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         "Python": platform.python_version(),
         "Kafka": Broker().version,
+        "PostgreSQL": postgresql,
         **{name: version(name) for name in ("aiokafka", "sqlalchemy", "asyncpg", "fhir.resources", "pydantic")},
         "date": datetime.now(UTC).date().isoformat(),
     }

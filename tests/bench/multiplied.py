@@ -176,9 +176,7 @@ def _copy(made: Templates, number: int, now: int, mappings: Mappings, into: dict
     names |= {name: str(uuid.uuid5(own, role % names)) for name, role in template.roles.items()}
     names["revision"] = state.revision((template.state % names).encode(), mappings)
     for table, rows in template.rows.items():
-        into[table] += [
-            tuple([value % names if isinstance(value, str) else value for value in row]) for row in rows
-        ]
+        into[table] += [tuple([value % names if isinstance(value, str) else value for value in row]) for row in rows]
     due = made.columns["patient"].index("next_due")
     patient = list(into["patient"][-1])
     patient[due] = now + random.randrange(1, YEAR_S) * 1_000_000  # noqa: S311 - spreads load

@@ -120,6 +120,14 @@ class Parts:
         finally:
             await connection.close()
 
+    async def postgresql_version(self) -> str:
+        """Return PostgreSQL's version, as `18.1`."""
+        connection = await asyncpg.connect(plain(self.postgres.url()))
+        try:
+            return str(await connection.fetchval("SHOW server_version")).partition(" ")[0]
+        finally:
+            await connection.close()
+
     async def write(self, what: str, events: Iterable[Event]) -> Waiting:
         """Write events to topics of their own, keyed by resource as an EHR does."""
         topics = await self.topics(what)

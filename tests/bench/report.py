@@ -10,11 +10,12 @@ import orjson
 from rich.table import Table
 
 from tests.bench import figures
-from tests.bench.machine import machine
+from tests.bench.picture import draw
 from tests.bench.targets import Target, targets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -52,9 +53,12 @@ class Line:
 class Report:
     """The figures of all repetitions, and what they come to."""
 
-    def __init__(self, scale: Scale, repetitions: Sequence[Sequence[Figure]], courses: int) -> None:
-        """`courses` is how many were held against their events."""
+    def __init__(
+        self, scale: Scale, repetitions: Sequence[Sequence[Figure]], *, courses: int, machine: Mapping[str, str]
+    ) -> None:
+        """`courses` is how many were held against their events; `machine` what all was measured on."""
         self.scale = scale
+        self.machine = machine
         self.courses = courses
         self.figures = repetitions
         self._values = [{each.what: each.value for each in repetition} for repetition in repetitions]
@@ -80,14 +84,14 @@ class Report:
         """Return the table, and what it was measured on."""
         lines = [HEADINGS, ("---",) * len(HEADINGS), *self._cells()]
         table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-        on = ", ".join(f"{what} {value}" for what, value in machine().items())
+        on = ", ".join(f"{what} {value}" for what, value in self.machine.items())
         equal = f"{self.courses:,} courses were equal to an independent recomputation from their events."
         return f"{table}\n\nScale {self.scale.name}, medians of {len(self.figures)}. {equal} Machine: {on}.\n"
 
     def json(self) -> bytes:
         """Return every figure of every repetition, what they come to, and what they were measured on."""
         content = {
-            "machine": machine(),
+            "machine": self.machine,
             "scale": asdict(self.scale),
             "courses_equal": self.courses,
             "missed": self.missed,
@@ -95,6 +99,19 @@ class Report:
             "repetitions": [[asdict(each) for each in repetition] for repetition in self.figures],
         }
         return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+    def draw(self, path: Path) -> None:
+        """Write the bars as PNG."""
+        medians = {line.what: line.value for line in self.lines}
+        bounds: dict[str, float] = {}
+        for target in targets(self.scale):
+            base = 1.0 if target.against is None else medians.get(target.against)
+            if base is not None and target.what in medians:
+                bound = target.bound * base
+                stricter = min if target.most else max
+                bounds[target.what] = stricter(bound, bounds.get(target.what, bound))
+        title = f"IPT Bridge on {self.machine['cores']} cores, medians of {len(self.figures)} ({self.scale.name})"
+        draw(self.lines, bounds, title, path)
 
     def _line(self, what: str) -> Line:
         found = [each for repetition in self.figures for each in repetition if each.what == what]

@@ -53,7 +53,7 @@ def targets(scale: Scale) -> Sequence[Target]:
         Target(figures.latency(fast, "PostgreSQL", 99), 150, most=True, unit="ms"),
         Target(figures.TWO, 1.8, figures.ONE),
         Target(figures.size(many), 0.85, figures.size(few)),
-        Target(figures.sweeper_reads(many), 1.5, figures.sweeper_reads(few), most=True),
+        Target(figures.looked_at(many), 2 * scale.due, most=True, unit="rows"),
         Target(figures.one_more(long), 8, figures.one_more(short), most=True),
         *(Target(figures.memory_in(what), 200, most=True, unit="MB") for what in _LOADED),
         *(Target(figures.memory_in(figures.size(size)), 200, most=True, unit="MB") for size in scale.sizes),
