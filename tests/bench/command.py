@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, show and write; return the exit code: 1 where a target is missed."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a topic of a moment ago has no leader yet
     chosen = _options().parse_args(arguments)
-    rows = {int(number) for number in chosen.rows.split(",")} if chosen.rows else ROWS.keys()
+    rows = chosen.rows or ROWS.keys()
     scale = TOY if chosen.toy else QUICK if chosen.quick else FULL
     report = asyncio.run(measured(scale, rows))
     report.show(Console() if sys.stdout.isatty() else Console(width=WIDE))
@@ -82,8 +82,15 @@ def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="make bench ARGS=…", description="How fast it is, on real parts.")
     options.add_argument("--quick", action="store_true", help="a look in two minutes: smaller, every row once")
     options.add_argument("--toy", action="store_true", help="so small that the figures say nothing: to test the bench")
-    options.add_argument("--rows", help="only these, as 1,2,4")
+    options.add_argument("--rows", type=_rows, help="only these, as 1,2,4")
     options.add_argument("--json", type=Path, metavar="PATH", help="write every figure, and the machine, as JSON")
     options.add_argument("--markdown", type=Path, metavar="PATH", help="write the table as Markdown")
     options.add_argument("--picture", type=Path, metavar="PATH", help="write bars on a log scale as PNG")
     return options
+
+
+def _rows(text: str) -> set[int]:
+    rows = {int(number) for number in text.split(",")}
+    if not rows <= ROWS.keys():
+        raise argparse.ArgumentTypeError(f"the rows are {min(ROWS)} to {max(ROWS)}")
+    return rows
