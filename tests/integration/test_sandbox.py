@@ -18,13 +18,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
 
 from service.sandbox.kafka import Broker
+from service.sandbox.postgres import DURABLE, Postgres
 from service.sandbox.process import Child, SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.sandbox.hapi import FhirServer
-    from service.sandbox.postgres import Postgres
     from service.sandbox.validator import Issue, Validator
 
 DEADLINE_S = 30
@@ -231,6 +231,17 @@ async def test_postgres_answers_in_a_database_of_its_own(postgres: Postgres) -> 
         assert 1 == await connection.fetchval("select 1")
     finally:
         await connection.close()
+
+
+async def test_durable_postgres_waits_for_its_disk() -> None:
+    """A server with the settings for durability says itself that each commit reaches the disk first."""
+    with Postgres(DURABLE) as server:
+        connection = await asyncpg.connect(server.url().replace("postgresql+asyncpg", "postgresql"))
+        try:
+            found = {name: await connection.fetchval(f"show {name}") for name in DURABLE}
+        finally:
+            await connection.close()
+    assert {"fsync": "on", "synchronous_commit": "on"} == found
 
 
 def _alive(pid: int) -> bool:
