@@ -84,11 +84,11 @@ async def _timed(config: Path, topics: tuple[str, str], facts: int, patients: in
         for course in courses:
             for start in range(0, facts, BATCH):
                 batch = course[start : min(facts, start + BATCH)]
-                await loading.process([record(topics, event) for event in batch])
+                await loading.process(await loading.read([record(topics, event) for event in batch]))
         # One patient more, so that the first measured event does not compile the statements.
         worker = _intake(settings, store)
         for event in _warming(patients):
-            await worker.process([record(topics, event)])
+            await worker.process(await worker.read([record(topics, event)]))
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GARBAGE)
@@ -105,7 +105,7 @@ def _intake(settings: Settings, store: Store) -> Intake:
 async def _took(worker: Intake, topics: tuple[str, str], event: Event) -> tuple[float, float]:
     one = record(topics, event)
     started, cpu = time.perf_counter(), time.process_time()
-    await worker.process([one])
+    await worker.process(await worker.read([one]))
     return time.perf_counter() - started, time.process_time() - cpu
 
 

@@ -190,7 +190,7 @@ async def _read(installation: Installation, topics: tuple[str, str], written: Se
     async with await Store.open(installation.url) as store:
         intake = app.intake(settings, store, vitals, app.all_mappings(settings))
         for batch in _batches(written):
-            await intake.process([record(topics, event) for event in batch])
+            await intake.process(await intake.read([record(topics, event) for event in batch]))
         deliveries = store.deliveries
         while claimed := await deliveries.claim(DESTINATION, vitals.now(), BATCH, timedelta(minutes=5)):
             sent = [Delivered(each.course_id, DESTINATION, each.revision, each.counter, "topic") for each in claimed]

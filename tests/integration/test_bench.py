@@ -88,7 +88,7 @@ async def test_course_that_is_not_what_its_events_say_stops_the_bench(tmp_path: 
         await store.migrate()
         vitals = app.vitals_of(settings)
         intake = app.intake(settings, store, vitals, {"main": mappings})
-        await intake.process([record((topics[0], topics[1]), event) for event in stream])
+        await intake.process(await intake.read([record((topics[0], topics[1]), event) for event in stream]))
     facts = newest_facts(stream, mappings)
     assert 1 == await courses_equal(url, facts, mappings)
     (key,) = (key for key in facts["b1"] if key == FactKey("main", "Encounter", "b1-e1"))
