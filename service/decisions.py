@@ -42,12 +42,12 @@ def decide(
     for course in stored:
         if course.gone or course.course_id in projected:
             continue
-        heir = _heir(course, fresh)
+        heir = _heir(_last(course), fresh)
         if heir is not None:
             fresh.remove(heir)
         last_words = state.revision(b"gone" + course.state, mappings)
         gone.append(GoneCourse(course.course_id, last_words, None if heir is None else heir.id, cause))
-    standing = {id_: _standing(course) for id_, course in before.items() if not course.gone}
+    standing = {id_: _standing(before[id_]) for id_ in projected if id_ in before and not before[id_].gone}
     return _update(projection, standing, tuple(gone), cause, mappings)
 
 
@@ -103,11 +103,17 @@ def _standing(course: StoredCourse) -> Standing:
     return Standing(course.revision, findings)
 
 
-def _heir(gone: StoredCourse, fresh: Sequence[Course]) -> Course | None:
+def _last(gone: StoredCourse) -> set[str]:
+    """What a stored course rested on, as `_facts` gives it of one just projected."""
+    last = orjson.loads(gone.state)
+    sessions = {f"Encounter/{e}" for session in last["sessions"] for e in session["encounters"]}
+    forms = {f"QuestionnaireResponse/{f}" for session in last["sessions"] for f in session["forms"]}
+    return sessions | forms | {document["fact"] for document in last["documented"]} | {gone.anchor}
+
+
+def _heir(rested_on: set[str], fresh: Sequence[Course]) -> Course | None:
     """The new course that shares most facts with one that is gone; None if none shares any."""
-    last = state.load(gone.state)
-    rested_on = _facts(last) | {last.anchor}
-    shared = [(len(rested_on & (_facts(course) | {course.anchor})), course) for course in fresh]
+    shared = [(len(rested_on & _facts(course)), course) for course in fresh]
     most = max((count for count, _ in shared), default=0)
     return next((course for count, course in shared if count == most), None) if most else None
 
@@ -115,4 +121,4 @@ def _heir(gone: StoredCourse, fresh: Sequence[Course]) -> Course | None:
 def _facts(course: Course) -> set[str]:
     sessions = {f"Encounter/{e}" for session in course.sessions for e in session.encounters}
     forms = {f"QuestionnaireResponse/{f}" for session in course.sessions for f in session.forms}
-    return sessions | forms | {document.fact for document in course.documented}
+    return sessions | forms | {document.fact for document in course.documented} | {course.anchor}

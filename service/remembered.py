@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from service.domain.facts import FactKey, PatientKey
     from service.store.values import Edition
 
-MOST_FACTS = 40_000
-"""Facts remembered over all patients: about 0.8 KB each, so some 32 MB at the most."""
+MOST_FACTS = 25_000
+"""Facts remembered over all patients: about 0.9 KB each, so some 22 MB at the most."""
 
 
 @dataclass(frozen=True, slots=True)

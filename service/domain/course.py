@@ -166,7 +166,7 @@ class Finding:
     """What a rule says of a course, with what it rests on. Never a decision."""
 
     id: str
-    """Deterministic: rule and the facts that raised it."""
+    """Within its course: the rule, and what tells its findings apart, `safety.self-harm-item/…`."""
     rule: str
     version: int
     severity: Severity

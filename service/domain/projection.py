@@ -93,11 +93,9 @@ def _course(
     sessions = numbered(joined.sittings, stage.of_session)
     held = [session for session in sessions if session.number is not None]
     closed = ending.on if ending is not None and ending.decision is Decision.END else None
-    identity = course_id(patient, treatment.anchor)
     measures = tuple([item.measure for item in treatment.measures])
     of_course = changes(_of_course(measures, treatment, as_of), mappings)
     case = Case(
-        course_id=identity,
         anchor=treatment.anchor,
         phase=stage.of_course(len(held)),
         planned_sessions=planned,
@@ -112,7 +110,7 @@ def _course(
         as_of=as_of,
     )
     return Course(
-        id=identity,
+        id=course_id(patient, treatment.anchor),
         source=patient.source,
         patient_id=patient.patient_id,
         anchor=treatment.anchor,

@@ -6,10 +6,9 @@ in `mappings/rules.toml`, its thresholds there, in the protocol or in the instru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from service.domain.course import Finding, Phase, SessionState, Severity, uuid5
+from service.domain.course import Finding, Phase, SessionState, Severity
 from service.domain.facts import Code
 from service.domain.forms import COURSE_FIELD
 
@@ -29,11 +28,9 @@ _OPEN_STATES = frozenset({SessionState.PLANNED, SessionState.IN_PROGRESS})
 _OVER = frozenset({Phase.CLOSED, Phase.MAINTENANCE})
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """What the rules look at: the course as far as it is known before its findings."""
 
-    course_id: str
     anchor: str
     phase: Phase
     planned_sessions: int
@@ -54,8 +51,7 @@ class Case:
         return self.phase not in _OVER
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(NamedTuple):
     """A finding before its rule's version, severity and source are put to it."""
 
     rule: str
@@ -69,15 +65,15 @@ class Raised:
 
 def findings(case: Case, mappings: Mappings, protocol: Protocol) -> tuple[Finding, ...]:
     """Return what the rules find in a course, the most urgent first, then by date."""
-    found = [_finding(raised, case.course_id, mappings) for rule in RULES for raised in rule(case, mappings, protocol)]
+    found = [_finding(raised, mappings) for rule in RULES for raised in rule(case, mappings, protocol)]
     found.sort(key=lambda finding: (_URGENCY[finding.severity], finding.raised, finding.rule, finding.id))
     return tuple(found)
 
 
-def _finding(raised: Raised, course_id: str, mappings: Mappings) -> Finding:
+def _finding(raised: Raised, mappings: Mappings) -> Finding:
     rule = mappings.rules[raised.rule]
     return Finding(
-        id=uuid5(course_id, f"finding/{raised.rule}/{raised.key}"),
+        id=f"{raised.rule}/{raised.key}" if raised.key else raised.rule,
         rule=rule.id,
         version=rule.version,
         severity=rule.severity,

@@ -164,6 +164,10 @@ def numbered(sittings: Iterable[Sitting], phase_of: Callable[[int, date], Phase]
 
 def _session(sitting: Sitting, number: int | None, phase: Phase | None) -> Session:
     meetings, forms = sitting.meetings, sitting.forms
+    telehealth = group = False
+    for meeting in meetings:
+        telehealth = telehealth or meeting.telehealth
+        group = group or meeting.group
     return Session(
         state=sitting.state,
         kind=sitting.kind,
@@ -173,8 +177,8 @@ def _session(sitting: Sitting, number: int | None, phase: Phase | None) -> Sessi
         minutes=meetings[0].minutes if meetings else None,
         encounters=tuple([meeting.encounter for meeting in meetings]),
         forms=tuple([form.response for form in forms]),
-        telehealth=any(meeting.telehealth for meeting in meetings),
-        group=any(meeting.group for meeting in meetings),
+        telehealth=telehealth,
+        group=group,
         worked_on=_codes(forms, CourseField.WORKED_ON),
         patterns=_codes(forms, CourseField.PATTERN),
         techniques=_codes(forms, CourseField.TECHNIQUE),

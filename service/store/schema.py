@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import pkgutil
 from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import column, inspect, select, table, text
 
+from service.store.migrations import versions
 from service.store.values import SchemaState
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+_APPLIED = table("alembic_version", column("version_num"))
 _TURN = 0x69_70_74_62  # any number, so long as it stays the same: PostgreSQL's name for our lock
+
+
+def head() -> str:
+    """Return the number of the last migration: files are named `v0001_first`, in their order."""
+    names = [module.name for module in pkgutil.iter_modules(versions.__path__)]
+    return max(names)[1:].partition("_")[0]
 
 
 def state(connection: Connection) -> SchemaState:
     """Return the migration that the tables have, and the one that they need."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    return SchemaState(MigrationContext.configure(connection).get_current_revision(), str(head))
+    current = None
+    if inspect(connection).has_table(_APPLIED.name):
+        current = connection.execute(select(_APPLIED.c.version_num)).scalar()
+    return SchemaState(current, head())
 
 
 def migrate(connection: Connection) -> SchemaState:
@@ -36,14 +43,13 @@ def migrate(connection: Connection) -> SchemaState:
         connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": _TURN})
     found = state(connection)
     if not found.at_head:
-        config = _config()
+        # Ten megabytes that a worker has no other use for.
+        from alembic import command  # noqa: PLC0415 - as the line above says
+        from alembic.config import Config  # noqa: PLC0415 - as above
+
+        config = Config()
+        config.set_main_option("script_location", "service.store:migrations")
+        config.set_main_option("path_separator", "os")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return found
-
-
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", "service.store:migrations")
-    config.set_main_option("path_separator", "os")
-    return config
