@@ -57,7 +57,9 @@ class Feed:
 class Batch:
     """Records, and what was read in them."""
 
-    records: Sequence[Record]
+    records: list[Record] = field(default_factory=list)
+    bytes: int = 0
+    """Of the records' values."""
     facts: list[Fact] = field(default_factory=list)
     not_ours: list[Irrelevant] = field(default_factory=list)
     parked: list[Parked] = field(default_factory=list)
@@ -87,9 +89,12 @@ class Intake:
         self._now = vitals.now
         self._projector = Projector(self._mappings, destinations)
 
-    async def read(self, records: Sequence[Record]) -> Batch:
-        """Return what these records hold. Never raises for what a record holds; others run in between."""
-        batch = Batch(records)
+    async def read(self, records: Sequence[Record], batch: Batch | None = None) -> Batch:
+        """Return a batch, `batch` or an empty one, with what these records hold added to it.
+
+        Never raises for what a record holds; others run in between.
+        """
+        batch = Batch() if batch is None else batch
         for start in range(0, len(records), READ_AT_ONCE):
             for record in records[start : start + READ_AT_ONCE]:
                 self._read(record, batch)
@@ -159,6 +164,8 @@ class Intake:
         return True
 
     def _read(self, record: Record, batch: Batch) -> None:
+        batch.records.append(record)
+        batch.bytes += len(record.value or b"")
         feed = self._feeds[record.topic]
         source = feed.context.id
         reading = read_record(record, feed.context, feed.relevance, self._limits)

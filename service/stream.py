@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,22 +22,35 @@ from faststream.kafka.message import FAKE_CONSUMER, KafkaAckableMessage
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from service.inbound.records import Record
+from service.intake import Batch
 from service.store.errors import is_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
     from faststream.kafka.subscriber.usecase import BatchSubscriber
 
-    from service.intake import Batch, Intake
+    from service.intake import Intake
     from service.settings import Kafka
     from service.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 FETCH_BYTES = 1024 * 1024
 """Most bytes fetched of one partition at a time, and so kept for it; a larger record still comes, alone."""
+POLL = 1000
+"""Most records taken over from Kafka's client at a time; with more of them waiting, the service is catching up."""
+BATCH_BYTES = 16 * 1024 * 1024
+"""A batch that holds so much is full."""
+READ_AHEAD = 1000
+"""Records read while another batch is being stored; the rest of a batch is read when its turn has come."""
+WORTH_WAITING_FOR = 200
+"""A batch waits for more records only where so many are known to be there."""
+NEXT_S = 0.05
+"""How long it waits for them: they are on their way (seconds)."""
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 10.0
 """Waits between attempts at a batch while the database is away: doubled up to this (seconds)."""
@@ -44,6 +58,14 @@ HAND_OVER_S = 20.0
 """How long a rebalance waits for the batch in hand; less than the group's rebalance timeout (seconds)."""
 REBALANCE_TIMEOUT_MS = 60_000
 SESSION_TIMEOUT_MS = 15_000
+
+
+@dataclass(slots=True)
+class Gathered:
+    """A batch, and the offsets after it."""
+
+    batch: Batch
+    after: dict[TopicPartition, int] = field(default_factory=dict)
 
 
 class Stream:
@@ -78,7 +100,7 @@ class Stream:
             *topics,
             batch=True,
             group_id=kafka.group_id,
-            max_records=kafka.batch_size,
+            max_records=min(POLL, kafka.batch_size),
             batch_timeout_ms=max(1, round(kafka.batch_timeout_s * 1000)),
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
@@ -109,18 +131,18 @@ class Stream:
     async def _work(self, stop: asyncio.Event) -> None:
         """Process one batch after the other; while the database has one, the next is read."""
         stopping = asyncio.create_task(stop.wait())
-        reading = asyncio.create_task(self._read())
+        reading = asyncio.create_task(self._gather())
         try:
             while not stop.is_set():
                 self._vitals.turn("intake")
                 await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
                 if not reading.done():
                     continue
-                records, batch = reading.result()
-                reading = asyncio.create_task(self._read())
+                gathered = reading.result()
                 self._idle.clear()
+                reading = asyncio.create_task(self._gather())
                 try:
-                    await self._process(records, batch, stop)
+                    await self._process(gathered, stop)
                 finally:
                     self._idle.set()
         finally:
@@ -128,12 +150,32 @@ class Stream:
             reading.cancel()
             await asyncio.gather(stopping, reading, self._committing, return_exceptions=True)
 
-    async def _read(self) -> tuple[Sequence[ConsumerRecord], Batch]:
+    async def _gather(self) -> Gathered:
+        """Return what waits, up to a batch: a backlog in few large transactions, a lone record at once."""
+        gathered = Gathered(Batch())
         records = await self._waiting.get()
-        return records, await self._intake.read([_record(record) for record in records])
+        while True:
+            await self._intake.read([_record(record) for record in records], gathered.batch)
+            # The records of a partition come in the order of their offsets: the last one stays.
+            last = {(record.topic, record.partition): record.offset + 1 for record in records}
+            gathered.after |= {TopicPartition(*place): offset for place, offset in last.items()}
+            self._note_lag(gathered.after)
+            size = len(gathered.batch.records)
+            if size >= self._batch_size or gathered.batch.bytes >= BATCH_BYTES or self._waits() < WORTH_WAITING_FOR:
+                return gathered
+            if size >= READ_AHEAD:
+                await self._idle.wait()
+            try:
+                async with asyncio.timeout(NEXT_S):
+                    records = await self._waiting.get()
+            except TimeoutError:
+                return gathered
 
-    async def _process(self, records: Sequence[ConsumerRecord], batch: Batch, stop: asyncio.Event) -> None:
+    async def _process(self, gathered: Gathered, stop: asyncio.Event) -> None:
         """Store one batch, however long the database is away, and let its offsets be committed."""
+        batch, backlog = gathered.batch, self._vitals.backlog
+        was_catching_up = backlog.catching_up
+        backlog.catching_up = len(batch.records) > POLL
         wait = FIRST_RETRY_S
         started = asyncio.get_running_loop().time()
         while True:
@@ -153,42 +195,37 @@ class Stream:
             else:
                 break
         self._metrics.batches("committed").inc()
-        self._metrics.batch_records.observe(len(records))
+        self._metrics.batch_records.observe(len(batch.records))
         self._metrics.batch_seconds.observe(asyncio.get_running_loop().time() - started)
-        was_catching_up = self._vitals.backlog.catching_up
-        after = self._after(records)
+        backlog.catching_up = self._waits() > POLL
         # In order: one commit at a time, and none before its batch is in the database.
         await self._committing
-        self._committing = asyncio.create_task(self._commit(after))
+        self._committing = asyncio.create_task(self._commit(gathered.after))
         if changed or was_catching_up:
             self._on_change()
 
-    def _after(self, records: Iterable[ConsumerRecord]) -> dict[TopicPartition, int]:
-        """Return the offsets after these records, of the partitions that this worker still has; note what waits."""
+    def _note_lag(self, after: Mapping[TopicPartition, int]) -> None:
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer
         if consumer is None:
-            return {}
-        # The records of a partition come in the order of their offsets: the last one stays.
-        last = {(record.topic, record.partition): record.offset for record in records}
-        mine = consumer.assignment()
-        after = {
-            place: offset + 1
-            for (topic, partition), offset in last.items()
-            if (place := TopicPartition(topic, partition)) in mine
-        }
-        for partition, offset in after.items():
-            lag = max(0, (consumer.highwater(partition) or 0) - offset)
-            self._lag[partition] = lag
-            self._metrics.lag_of(partition.topic, partition.partition).set(lag)
-        self._vitals.backlog.catching_up = sum(self._lag.values()) > self._batch_size
-        return after
+            return
+        for partition in after.keys() & consumer.assignment():
+            self._lag[partition] = max(0, (consumer.highwater(partition) or 0) - after[partition])
+            self._metrics.lag_of(partition.topic, partition.partition).set(self._lag[partition])
+
+    def _waits(self) -> int:
+        """How many records are known to wait."""
+        return sum(self._lag.values())
 
     async def _commit(self, after: Mapping[TopicPartition, int]) -> None:
+        """Commit the offsets of the partitions that this worker still has."""
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer
-        if consumer is None or not after:
+        if consumer is None:
+            return
+        mine = {partition: after[partition] for partition in after.keys() & consumer.assignment()}
+        if not mine:
             return
         try:
-            await consumer.commit(after)
+            await consumer.commit(mine)
         except (CommitFailedError, IllegalStateError) as error:
             log.info("partitions moved to another worker, which reads the batch again", exc_info=error)
         except KafkaError as error:
@@ -237,7 +274,7 @@ def _record(record: ConsumerRecord) -> Record:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp=datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=max(0, record.timestamp)),
+        timestamp=_EPOCH + timedelta(milliseconds=max(0, record.timestamp)),
         key=record.key,
         value=record.value,
         headers=tuple((name, value) for name, value in record.headers),
