@@ -138,6 +138,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             again = await store.project_again(source, each_mappings.digest, now())
             if again:
                 log.info("the mappings have changed; patients are projected again", source=source, patients=again)
+        if late := await store.take_up(now()):
+            log.info("patients that a worker put off are projected first", patients=late)
         places = destinations(settings)
         for each in places:
             stack.push_async_callback(each.close)
@@ -191,6 +193,7 @@ async def _count(store: Store, settings: Settings, stop: asyncio.Event, vitals: 
             counts = await store.operators.counts()
             active = sum(count for phase, count in counts.courses.items() if phase != Phase.CLOSED)
             metrics.active_courses.set(active)
+            metrics.put_off.set(counts.put_off)
             for each in settings.destinations:
                 pending = await store.deliveries.pending(each.name)
                 waited = (vitals.now() - pending.oldest).total_seconds() if pending.oldest else 0.0

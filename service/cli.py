@@ -189,6 +189,7 @@ def verify(config: Config = None, as_json: AsJson = False) -> None:
                 "patients": result.patients,
                 "courses": result.courses,
                 "different": [list(key) for key in result.different],
+                "putOff": result.put_off,
             }
         )
     else:

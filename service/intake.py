@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import structlog
@@ -31,15 +33,17 @@ if TYPE_CHECKING:
     from service.projector import Projected
     from service.store import Store
     from service.store.transaction import Transaction
-    from service.store.values import Destination, Merged
+    from service.store.values import Destination, Edition, Merged
     from service.vitals import Vitals
 
 log = structlog.get_logger(__name__)
 
 UNPROCESSABLE = "unprocessable"
 """Reason code of a record that was readable, and on which projecting or storing fails for good."""
-DUE_AT_ONCE = 200
-"""Patients that one sweep projects in one transaction."""
+DUE_AT_ONCE = 500
+"""Patients that a sweep projects in one transaction."""
+PUT_OFF_S = 60.0
+"""When patients that were put off fall due, should the worker be gone that put them off (seconds)."""
 READ_AT_ONCE = 64
 """Records read in one go, some 2 ms: then the database's answers to the batch before get their turn."""
 
@@ -88,6 +92,7 @@ class Intake:
         self._metrics = vitals.metrics
         self._now = vitals.now
         self._projector = Projector(self._mappings, destinations)
+        self._put_off: dict[PatientKey, Changes] = {}
 
     async def read(self, records: Sequence[Record], batch: Batch | None = None) -> Batch:
         """Return a batch, `batch` or an empty one, with what these records hold added to it.
@@ -101,14 +106,17 @@ class Intake:
             await asyncio.sleep(0)
         return batch
 
-    async def process(self, batch: Batch) -> bool:
+    async def process(self, batch: Batch, *, put_off: bool = False) -> bool:
         """Store what a batch says and return whether any course changed.
+
+        With `put_off` the patients are projected later, by `catch_up`: many events of a backlog then cost one
+        projection. The database knows it: should this worker end before, the sweeper does it.
 
         A transient error is raised, and nothing of the batch is stored. A batch that fails for good is
         halved until the record that it fails on stands alone and is parked.
         """
         try:
-            changed = await self._store_batch(batch)
+            changed = await self._store_batch(batch, put_off=put_off)
         except Exception as error:
             if is_transient(error):
                 raise
@@ -116,13 +124,34 @@ class Intake:
             records = batch.records
             if len(records) > 1:
                 middle = len(records) // 2
-                first = await self.process(await self.read(records[:middle]))
-                return await self.process(await self.read(records[middle:])) or first
+                first = await self.process(await self.read(records[:middle]), put_off=put_off)
+                return await self.process(await self.read(records[middle:]), put_off=put_off) or first
             log.exception("a record can't be processed and is parked", reason=UNPROCESSABLE, exc_info=error)
             await self._park_whole(records[0])
             return False
         self._count(batch)
         return changed
+
+    @property
+    def put_off(self) -> int:
+        """How many patients are put off."""
+        return len(self._put_off)
+
+    async def catch_up(self) -> bool:
+        """Project the patients that were put off; return whether there were any. A transient error is raised."""
+        found = bool(self._put_off)
+        while self._put_off:
+            some = dict(islice(self._put_off.items(), DUE_AT_ONCE))
+            try:
+                await self._project_all(some)
+            except Exception as error:
+                if is_transient(error):
+                    raise
+                for patient, changes in some.items():
+                    await self._projected_alone(patient, changes)
+            for patient in some:
+                del self._put_off[patient]
+        return found
 
     async def sweep(self) -> int:
         """Project the patients that time alone has changed; return how many they were."""
@@ -130,12 +159,12 @@ class Intake:
         failed: set[PatientKey] = set()
         while due := await self._due(failed):
             try:
-                await self._project_due(due)
+                await self._project_all({patient: {} for patient in due})
             except Exception as error:
                 if is_transient(error):
                     raise
                 for patient in due:
-                    if not await self._projected_alone(patient):
+                    if not await self._projected_alone(patient, {}):
                         failed.add(patient)
             swept += len(due)
         self._metrics.sweeps.inc()
@@ -146,16 +175,16 @@ class Intake:
         due = await self._store.due_patients(self._now(), DUE_AT_ONCE + len(failed))
         return [patient for patient in due if patient not in failed]
 
-    async def _project_due(self, due: Sequence[PatientKey]) -> None:
+    async def _project_all(self, changes: Mapping[PatientKey, Changes]) -> None:
         async with self._store.transaction() as transaction:
-            editions = await transaction.lock(due)
-            projected = await self._projector.project(transaction, editions, {each: {} for each in due}, self._now())
+            editions = await transaction.lock(changes)
+            projected = await self._projector.project(transaction, editions, changes, self._now())
         self._after(projected)
 
-    async def _projected_alone(self, patient: PatientKey) -> bool:
+    async def _projected_alone(self, patient: PatientKey, changes: Changes) -> bool:
         """Project one patient, so that one whose projection fails does not hold up the others."""
         try:
-            await self._project_due([patient])
+            await self._project_all({patient: changes})
         except Exception as error:
             if is_transient(error):
                 raise
@@ -181,13 +210,25 @@ class Intake:
         batch.outcomes[source, outcome] += 1
         batch.latest[source] = record.timestamp
 
-    async def _store_batch(self, batch: Batch) -> bool:
+    async def _store_batch(self, batch: Batch, *, put_off: bool) -> bool:
         if not (batch.facts or batch.not_ours or batch.parked):
             return False
+        projected = None
+        later: dict[PatientKey, Changes] = {}
         async with self._store.transaction() as transaction:
+            now = self._now()
             facts = batch.facts + await self._markers(transaction, batch)
-            projected = await self._merge(transaction, facts)
-            await transaction.park(batch.parked, self._now())
+            editions, changes = await self._merge(transaction, facts, put_off=put_off)
+            if put_off:
+                later = changes
+                await transaction.put_off(changes.keys(), now + timedelta(seconds=PUT_OFF_S))
+            else:
+                projected = await self._projector.project(transaction, editions, changes, now)
+            await transaction.park(batch.parked, now)
+        for patient, changed in later.items():
+            self._put_off.setdefault(patient, {}).update(changed)
+        if projected is None:
+            return False
         self._after(projected)
         return projected.changed
 
@@ -206,7 +247,10 @@ class Intake:
             if key in keys or (patient is not None and PatientKey(key.source, patient) in patients)
         ]
 
-    async def _merge(self, transaction: Transaction, facts: Iterable[Fact]) -> Projected:
+    async def _merge(
+        self, transaction: Transaction, facts: Iterable[Fact], *, put_off: bool
+    ) -> tuple[dict[PatientKey, Edition], dict[PatientKey, Changes]]:
+        """Keep the newer facts; return the patients that they change, and the editions in which they are locked."""
         newest: dict[FactKey, Fact] = {}
         for fact in facts:
             newest[fact.key] = merge(newest.get(fact.key), fact)
@@ -215,19 +259,23 @@ class Intake:
         patients |= {key for key in (await transaction.known(unnamed)).values() if key is not None}
         editions = await transaction.lock(patients)
         merged = await transaction.merge(newest.values())
-        changes = self._changes(merged, newest)
+        changes = self._changes(merged, {} if put_off else newest)
         editions |= await transaction.lock(changes.keys() - editions.keys())
         self._count_facts(newest, merged)
-        return await self._projector.project(transaction, editions, changes, self._now())
+        return editions, changes
 
     def _changes(self, merged: Iterable[Merged], newest: Mapping[FactKey, Fact]) -> dict[PatientKey, Changes]:
-        """What the facts that were merged change, by the patients who are to be projected again."""
+        """What the facts that were merged change, by the patients who are to be projected again.
+
+        Without `newest` what they mean is left open.
+        """
         changes: dict[PatientKey, Changes] = {}
         for each in merged:
             if each.moved_from is not None:
                 changes.setdefault(each.moved_from, {})[each.key] = ()
             if each.patient is not None:
-                meaning = interpret(newest[each.key], self._mappings[each.key.source])
+                fact = newest.get(each.key)
+                meaning = () if fact is None else interpret(fact, self._mappings[each.key.source])
                 changes.setdefault(each.patient, {})[each.key] = meaning
         return changes
 

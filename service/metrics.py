@@ -67,6 +67,8 @@ class Metrics:
     """Patients projected."""
     courses_changed: Labelled[Counter]
     """Courses that got another revision, by source."""
+    put_off: Gauge
+    """Patients not projected since their facts changed: a worker catches up with a backlog."""
     sweeps: Counter
     """Looks for patients that fell due."""
     due_patients: Counter
@@ -137,6 +139,7 @@ def create_metrics(
         batch_records=histogram("batch_records", "Records of a batch", _BATCH_RECORDS),
         projections=counter("projections", "Patients projected"),
         courses_changed=series(counter("courses_changed", "Courses with another revision", "source"), sources),
+        put_off=gauge("put_off_patients", "Patients not projected since their facts changed"),
         sweeps=counter("sweeps", "Looks for patients that fell due"),
         due_patients=counter("due_patients", "Patients projected because time had passed"),
         deliveries=series(

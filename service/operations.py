@@ -53,6 +53,8 @@ class Verified:
     courses: int
     different: tuple[tuple[str, str], ...]
     """Source and patient id of those whose stored courses are not what their facts say."""
+    put_off: int
+    """Patients not projected since their facts changed: the service catches up with a backlog, or did when it ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ def reasons_as_json(each: Explained) -> dict[str, Any]:
 async def verify(settings: Settings, progress: bool) -> Verified:  # noqa: FBT001 - whether a person watches
     """Recompute all courses from their facts, as of when each patient was last projected."""
     mappings = app.all_mappings(settings)
-    patients = courses = 0
+    patients = courses = put_off = 0
     different: list[tuple[str, str]] = []
     async with _store(settings) as store:
         with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
@@ -204,18 +206,19 @@ async def verify(settings: Settings, progress: bool) -> Verified:  # noqa: FBT00
                 for patient, record in (await store.operators.facts_and_courses(page)).items():
                     patients += 1
                     courses += sum(not each.gone for each in record.courses)
-                    if not _same(patient, record, mappings[patient.source]):
+                    put_off += record.put_off
+                    if not (record.put_off or _same(patient, record, mappings[patient.source])):
                         different.append((patient.source, patient.patient_id))
                 bar.update(task, completed=patients)
                 page = await store.operators.patients(page[-1], PAGE)
-    return Verified(patients, courses, tuple(different))
+    return Verified(patients, courses, tuple(different), put_off)
 
 
 def _same(patient: PatientKey, record: PatientRecord, mappings: Mappings) -> bool:
     """Whether the stored courses are what the facts say; a patient known by a marker alone has neither."""
     stored = {each.course_id: each.revision for each in record.courses if not each.gone}
     if record.projected_as_of is None:
-        return not stored and not record.facts
+        return not (stored or record.facts)
     projected = project(patient, record.facts, record.projected_as_of, mappings).courses
     return stored == {course.id: state.revision(state.dump(course), mappings) for course in projected}
 

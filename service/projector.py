@@ -35,7 +35,10 @@ BREATH = 16
 """Patients projected in one go, some 2 ms: then the database's answers get their turn."""
 
 Changes = dict["FactKey", tuple["Evidence", ...]]
-"""What facts mean that a transaction merged; nothing, where a fact left the patient or is none of ours."""
+"""What facts mean that a transaction merged; nothing, where a fact left the patient or is none of ours.
+
+Of patients whose projection was put off only the keys count: what was remembered of them no longer holds.
+"""
 
 
 @dataclass(frozen=True, slots=True)

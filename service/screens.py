@@ -87,8 +87,12 @@ def _grow(tree: Tree, reason: Because) -> None:
 def verified(console: Console, result: Verified) -> None:
     """Print what recomputing has shown."""
     console.print(f"{result.courses} courses of {result.patients} patients recomputed from their facts.")
+    if result.put_off:
+        console.print(
+            f"{result.put_off} patients wait for a running service to project them: it catches up with a backlog."
+        )
     if not result.different:
-        console.print("Every one is as stored.")
+        console.print("Every other one is as stored." if result.put_off else "Every one is as stored.")
         return
     console.print(
         f"{len(result.different)} patients differ. Restart the service if the mappings have changed; else report it."

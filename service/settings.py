@@ -87,7 +87,7 @@ class Kafka(_Group):
     """PEM file of the key to `certificate_file`."""
     key_password: SecretStr | None = None
     """Secret. Password of `key_file`, where it has one."""
-    batch_size: PositiveInt = 8000
+    batch_size: PositiveInt = 2000
     """Most records in one batch, which is one transaction; so many only where they wait (records)."""
     batch_timeout_s: PositiveFloat = 0.2
     """Longest wait for a batch to fill (seconds)."""

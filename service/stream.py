@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -26,7 +27,7 @@ from service.intake import Batch
 from service.store.errors import is_transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
     from faststream.kafka.subscriber.usecase import BatchSubscriber
@@ -45,12 +46,16 @@ POLL = 1000
 """Most records taken over from Kafka's client at a time; with more of them waiting, the service is catching up."""
 BATCH_BYTES = 16 * 1024 * 1024
 """A batch that holds so much is full."""
-READ_AHEAD = 1000
+READ_AHEAD = 4000
 """Records read while another batch is being stored; the rest of a batch is read when its turn has come."""
 WORTH_WAITING_FOR = 200
 """A batch waits for more records only where so many are known to be there."""
 NEXT_S = 0.05
 """How long it waits for them: they are on their way (seconds)."""
+PUT_OFF_S = 10.0
+"""While the service is catching up, patients are projected at this interval at the least (seconds)."""
+MOST_PUT_OFF = 20_000
+"""Or when so many wait for it (patients)."""
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 10.0
 """Waits between attempts at a batch while the database is away: doubled up to this (seconds)."""
@@ -90,6 +95,7 @@ class Stream:
         self._waiting: asyncio.Queue[tuple[ConsumerRecord, ...]] = asyncio.Queue(maxsize=1)
         self._idle = asyncio.Event()
         self._idle.set()
+        self._put_off_since: float | None = None
         self._committing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committing.set_result(None)
         self.broker = KafkaBroker(
@@ -173,36 +179,54 @@ class Stream:
 
     async def _process(self, gathered: Gathered, stop: asyncio.Event) -> None:
         """Store one batch, however long the database is away, and let its offsets be committed."""
-        batch, backlog = gathered.batch, self._vitals.backlog
-        was_catching_up = backlog.catching_up
-        backlog.catching_up = len(batch.records) > POLL
-        wait = FIRST_RETRY_S
+        batch = gathered.batch
+        put_off = self._waits() > POLL or self._intake.put_off > 0
+        self._vitals.backlog.catching_up = put_off
         started = asyncio.get_running_loop().time()
+        changed = await self._insisting(partial(self._intake.process, batch, put_off=put_off), stop)
+        if changed is None:
+            return
+        self._metrics.batches("committed").inc()
+        self._metrics.batch_records.observe(len(batch.records))
+        self._metrics.batch_seconds.observe(asyncio.get_running_loop().time() - started)
+        # In order: one commit at a time, and none before its batch is in the database.
+        await self._committing
+        self._committing = asyncio.create_task(self._commit(gathered.after))
+        if put_off:
+            changed = await self._catch_up(stop)
+        if changed:
+            self._on_change()
+
+    async def _catch_up(self, stop: asyncio.Event) -> bool:
+        """Project what was put off once the backlog is read, or has lasted; return whether it was done."""
+        now = asyncio.get_running_loop().time()
+        self._put_off_since = now if self._put_off_since is None else self._put_off_since
+        lasts = self._waits() > POLL
+        if lasts and now < self._put_off_since + PUT_OFF_S and self._intake.put_off < MOST_PUT_OFF:
+            return False
+        self._idle.set()  # the batch is done: nothing here is lost when its partitions move
+        await self._insisting(self._intake.catch_up, stop)
+        self._put_off_since = None
+        self._vitals.backlog.catching_up = lasts
+        return True
+
+    async def _insisting(self, work: Callable[[], Awaitable[bool]], stop: asyncio.Event) -> bool | None:
+        """Return what `work` returns, tried again while the database is away; None if told to stop meanwhile."""
+        wait = FIRST_RETRY_S
         while True:
             self._vitals.turn("intake")
             try:
-                changed = await self._intake.process(batch)
+                return await work()
             except Exception as error:
                 if not is_transient(error):
                     raise
                 self._metrics.batches("retried").inc()
                 log.warning("the database did not take a batch; trying again", wait_s=wait, exc_info=error)
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), wait)
-                if stop.is_set():
-                    return
-                wait = min(2 * wait, LONGEST_RETRY_S)
-            else:
-                break
-        self._metrics.batches("committed").inc()
-        self._metrics.batch_records.observe(len(batch.records))
-        self._metrics.batch_seconds.observe(asyncio.get_running_loop().time() - started)
-        backlog.catching_up = self._waits() > POLL
-        # In order: one commit at a time, and none before its batch is in the database.
-        await self._committing
-        self._committing = asyncio.create_task(self._commit(gathered.after))
-        if changed or was_catching_up:
-            self._on_change()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), wait)
+            if stop.is_set():
+                return None
+            wait = min(2 * wait, LONGEST_RETRY_S)
 
     def _note_lag(self, after: Mapping[TopicPartition, int]) -> None:
         consumer: AIOKafkaConsumer | None = self._subscriber.consumer

@@ -168,11 +168,17 @@ class Operators:
             .where(delivery.c.behind_since.is_not(None))
             .group_by(delivery.c.destination)
         )
+        put_off = (
+            select(func.count())
+            .select_from(patient)
+            .where(patient.c.projected_as_of.is_(None), patient.c.next_due.is_not(None))
+        )
         async with self._connections.reading() as connection:
             return Counts(
                 courses=dict((await connection.execute(courses)).all()),
                 parked={(kind, reason): count for kind, reason, count in await connection.execute(waiting)},
                 undelivered=dict((await connection.execute(behind)).all()),
+                put_off=(await connection.execute(put_off)).scalar_one(),
             )
 
     async def prune_markers(self, older_than: datetime) -> int:

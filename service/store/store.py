@@ -105,6 +105,17 @@ class Store:
         async with self._connections.reading() as connection:
             return [PatientKey(*row) for row in await connection.execute(statement)]
 
+    async def take_up(self, now: datetime) -> int:
+        """Let every patient fall due whose projection was put off, by a worker that may be gone; return how many."""
+        statement = (
+            update(patient)
+            .where(patient.c.projected_as_of.is_(None), patient.c.next_due > micros(now))
+            .values(next_due=micros(now))
+            .returning(patient.c.patient_id)
+        )
+        async with self._connections.writing() as connection:
+            return len((await connection.execute(statement)).all())
+
     async def project_again(self, source: str, mappings: str, now: datetime) -> int:
         """Let every patient of a source fall due that was projected with other mappings; return how many."""
         statement = (

@@ -54,11 +54,17 @@ patient = Table(
     Column("source", _Id, primary_key=True),
     Column("patient_id", _Id, primary_key=True),
     Column("next_due", _Instant),  # when its courses would next change with no new fact; null for never
-    Column("projected_as_of", _Instant),
+    Column("projected_as_of", _Instant),  # null if its facts have changed since, or there are none
     Column("mappings", _Id, comment="digest of the mappings that its courses were last projected with"),
     Column("version", BigInteger, nullable=False, server_default="0"),  # how often it has been projected
 )
 Index("patient_due", patient.c.next_due)
+Index(
+    "patient_put_off",
+    patient.c.next_due,
+    sqlite_where=patient.c.projected_as_of.is_(None),
+    postgresql_where=patient.c.projected_as_of.is_(None),
+)
 
 course = Table(
     "course",

@@ -6,12 +6,13 @@ import asyncio
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, select, true, tuple_
+from sqlalchemy import and_, bindparam, case, func, select, true, tuple_, update
 
 from service.domain.facts import Fact, FactKey, OrderKey, PatientKey
 from service.domain.facts import merge as newer
 from service.store import codec, parking, projections
 from service.store.dialects import Incoming, insert
+from service.store.instants import micros
 from service.store.rows import COURSE, stored_course
 from service.store.tables import course, fact, patient
 from service.store.values import Edition, Merged
@@ -182,6 +183,13 @@ class Transaction:
             await before
         return await projections.write(self._connection, updates, destinations, now, self._wanted)
 
+    async def put_off(self, patients: Collection[PatientKey], until: datetime) -> None:
+        """Leave it for later to project these locked patients, whose facts have changed: until then, they fall due."""
+        if patients:
+            statements = self._statements
+            rows = [tuple(key) for key in sorted(patients)]
+            await self._execute(statements.put_off, statements.patients.bind(rows) | {"until": micros(until)})
+
     async def park(self, items: Sequence[Parked], now: datetime) -> None:
         """Keep these for a person. What is parked already stays as it is, unless it is being retried."""
         await self.finish()
@@ -239,6 +247,16 @@ class _Statements:
             insert(dialect, patient)
             .from_select(["source", "patient_id"], select(patients).where(true()))
             .on_conflict_do_nothing()
+        )
+        due = func.coalesce(patient.c.next_due, bindparam("until"))
+        self.put_off = (
+            update(patient)
+            .where(_same_patient(patients, patient))
+            .values(
+                next_due=case((due < bindparam("until"), due), else_=bindparam("until")),
+                projected_as_of=None,
+                version=patient.c.version + 1,
+            )
         )
         merging = insert(dialect, fact).from_select(
             [each.name for each in (*_KEY, *_CONTENT)], select(facts).where(true())

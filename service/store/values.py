@@ -36,9 +36,9 @@ class Edition(NamedTuple):
     """Which state of a patient's facts and courses is stored. Whoever knows it knows them, and need not read them."""
 
     version: int
-    """How often the patient has been projected."""
+    """How often facts were stored, or courses projected."""
     projected_as_of: int | None
-    """Microseconds since the epoch. A release before this one, or a restored backup, changes this alone."""
+    """Microseconds since the epoch; None while projecting is put off. A restored backup changes this at the least."""
 
     def after(self, as_of: datetime) -> Edition:
         """Return the edition that projecting the patient as of an instant makes of this one."""
@@ -123,7 +123,12 @@ class PatientRecord:
     facts: list[Fact]
     courses: list[StoredCourse]
     projected_as_of: datetime | None
-    """Of the last projection; None before the first."""
+    """Of the last projection; None before the first, and while projecting the patient is put off."""
+
+    @property
+    def put_off(self) -> bool:
+        """Whether facts have changed since the courses were last projected: a worker catches up with a backlog."""
+        return self.projected_as_of is None and bool(self.facts or self.courses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,3 +325,5 @@ class Counts:
     """Open ones, by kind and reason."""
     undelivered: Mapping[str, int]
     """By destination."""
+    put_off: int
+    """Patients not projected since their facts changed."""

@@ -45,7 +45,7 @@ async def _drained(bench: Bench, waiting: Waiting) -> Usage:
         async with await Store.open(installation.url) as store:
             with working(parts, *installation.command) as worker:
                 start = await first_assigned([worker])
-                await until_read(parts, [worker], installation.group, waiting, start)
+                await until_read(parts, [worker], installation.group, waiting, start, url=installation.url)
                 await until_delivered(store, worker)
                 took = usage([worker], start, time.time())
             await _newest_everywhere(parts, installation, store)

@@ -79,7 +79,7 @@ async def _read(bench: Bench, what: str, kind: str) -> Usage:
     async with parts.database(kind) as url:
         installation = await install(parts, waiting.topics, url)
         with working(parts, *installation.command) as worker:
-            took = await reading(parts, worker, installation.group, waiting)
+            took = await reading(parts, worker, installation.group, waiting, url=installation.url)
         bench.courses += await courses_equal(installation.url, waiting.facts, parts.mappings)
     return took
 
@@ -94,6 +94,6 @@ async def _gated(bench: Bench, workers: int) -> tuple[Usage, int]:
         await first_assigned(running, 2 * PARTITIONS // workers)
         start = time.time(), sum(worker.cpu_s() for worker in running)
         await producer.commit_transaction()
-        took = await until_read(parts, running, installation.group, waiting, start)
+        took = await until_read(parts, running, installation.group, waiting, start, url=installation.url)
         bench.courses += await courses_equal(installation.url, waiting.facts, parts.mappings)
     return took, waiting.records

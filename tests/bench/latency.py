@@ -67,7 +67,7 @@ async def _of_store(bench: Bench, kind: str, name: str) -> list[Figure]:
         async with await Store.open(installation.url) as store:
             with working(parts, *installation.command) as worker:
                 start = await first_assigned([worker])
-                await until_read(parts, [worker], installation.group, waiting, start)
+                await until_read(parts, [worker], installation.group, waiting, start, url=installation.url)
                 for events_s, count in zip(scale.rates, counts, strict=True):
                     await until_delivered(store, worker)
                     sent, later = later[:count], later[count:]

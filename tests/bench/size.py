@@ -63,7 +63,7 @@ async def size(bench: Bench) -> list[Figure]:
         async with parts.database("postgresql", copy_of=full) as url:
             installation = await install(parts, waiting.topics, url)
             with working(parts, *installation.command) as worker:
-                took = await reading(parts, worker, installation.group, waiting)
+                took = await reading(parts, worker, installation.group, waiting, url=installation.url)
             name = figures.size(courses)
             found += [rate(9, name, waiting.records, took), memory(name, took)]
             sample = range(0, courses, max(1, courses // SAMPLE))

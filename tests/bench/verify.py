@@ -35,7 +35,7 @@ async def verify(bench: Bench) -> list[Figure]:
     async with parts.database("postgresql") as url:
         installation = await install(parts, waiting.topics, url)
         with working(parts, *installation.command) as worker:
-            await reading(parts, worker, installation.group, waiting)
+            await reading(parts, worker, installation.group, waiting, url=installation.url)
         said = await run(parts, "verify", installation.config)
     if said["different"] or said["courses"] < len(waiting.facts):
         raise BenchError(f"verify has recomputed {said['courses']} courses; {said['different']} patients differ.")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import sys
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from service.sandbox.process import Child
+from service.store import Store
 from tests.bench.assigned import ASSIGNED
 
 if TYPE_CHECKING:
@@ -88,10 +90,10 @@ def working(parts: Parts, *command: str) -> Iterator[Worker]:
         child.kill()
 
 
-async def reading(parts: Parts, worker: Worker, group: str, waiting: Waiting) -> Usage:
-    """Return what a worker takes to read everything that waits."""
+async def reading(parts: Parts, worker: Worker, group: str, waiting: Waiting, *, url: str | None = None) -> Usage:
+    """Return what a worker takes to read everything that waits; with `url`, until every patient is projected too."""
     start_s, cpu_s = await first_assigned([worker])
-    return await until_read(parts, [worker], group, waiting, (start_s, cpu_s))
+    return await until_read(parts, [worker], group, waiting, (start_s, cpu_s), url=url)
 
 
 async def first_assigned(workers: Sequence[Worker], each: int | None = None) -> tuple[float, float]:
@@ -112,12 +114,23 @@ async def first_assigned(workers: Sequence[Worker], each: int | None = None) -> 
 
 
 async def until_read(
-    parts: Parts, workers: Sequence[Worker], group: str, waiting: Waiting, start: tuple[float, float]
+    parts: Parts,
+    workers: Sequence[Worker],
+    group: str,
+    waiting: Waiting,
+    start: tuple[float, float],
+    *,
+    url: str | None = None,
 ) -> Usage:
-    """Return what the workers took, since an instant with their CPU time then, until all offsets are committed."""
-    async with offsets(parts, group) as look:
+    """Return what the workers took, since an instant with their CPU time then, until all offsets are committed.
+
+    With the `url` of the service's database also until no patient is left whose projection was put off.
+    """
+    async with AsyncExitStack() as stack:
+        look = await stack.enter_async_context(offsets(parts, group))
+        store = await stack.enter_async_context(await Store.open(url)) if url else None
         deadline = time.monotonic() + DEADLINE_S
-        while not await look(waiting):
+        while not await look(waiting) or (store and (await store.operators.counts()).put_off):
             if time.monotonic() > deadline:
                 raise BenchError(f"{waiting.topics} were not read in time: {workers[0].log.read_text()[-3000:]}")
             for worker in workers:
