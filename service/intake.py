@@ -193,14 +193,17 @@ class Intake:
         return True
 
     def _read(self, record: Record, batch: Batch) -> None:
-        batch.records.append(record)
-        batch.bytes += len(record.value or b"")
         feed = self._feeds[record.topic]
         source = feed.context.id
         reading = read_record(record, feed.context, feed.relevance, self._limits)
-        batch.facts += reading.facts
-        batch.not_ours += reading.irrelevant
-        outcome = "relevant" if reading.facts else "irrelevant"
+        batch.records.append(record)
+        batch.bytes += len(record.value or b"")
+        outcome = "irrelevant"
+        if reading.facts:
+            batch.facts += reading.facts
+            outcome = "relevant"
+        if reading.irrelevant:
+            batch.not_ours += reading.irrelevant
         if reading.unreadable or reading.fetch:
             outcome = "parked"
             for entry, unreadable in reading.unreadable:

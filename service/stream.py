@@ -295,13 +295,13 @@ async def _undecoded(message: KafkaAckableMessage) -> Any:  # noqa: ANN401 - Fas
 
 def _record(record: ConsumerRecord) -> Record:
     return Record(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp=_EPOCH + timedelta(milliseconds=max(0, record.timestamp)),
-        key=record.key,
-        value=record.value,
-        headers=tuple((name, value) for name, value in record.headers),
+        record.topic,
+        record.partition,
+        record.offset,
+        _EPOCH + timedelta(milliseconds=max(0, record.timestamp)),
+        record.key,
+        record.value,
+        tuple(record.headers),
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_BATCH_BYTES = 262_144  # plans are 5 to 30 KB: the library's default of 16 KiB is 2.6 times slower
 MOST_CAUSES = 16  # a backfill can have hundreds; headers are for following an event, not for keeping history
-AT_ONCE = 256  # sends go out in batches; fewer of them would wait for each other's acknowledgements
+AT_ONCE = 64  # sends go out in batches; fewer of them would wait for each other's acknowledgements
 CLOSE_S = 5.0
 DEFAULT_DEADLINE_S = 30.0
 

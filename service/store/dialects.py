@@ -54,6 +54,7 @@ def create_engine(url: str, pool_size: int, *, unlimited: bool = False) -> Async
             parsed,
             hide_parameters=True,
             pool_size=pool_size,
+            pool_use_lifo=True,  # each connection has a cache of its own: the same few are used
             max_overflow=0,
             # isolation_level None: the driver begins no transaction of its own; `_begin_sqlite` does.
             connect_args={"timeout": LOCK_S, "isolation_level": None},
@@ -139,7 +140,7 @@ def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) ->
         "journal_mode = WAL",  # readers and the one writer don't wait for each other
         "synchronous = FULL",  # what is committed outlives a power cut: the offsets are committed next
         "foreign_keys = ON",
-        "cache_size = -16384",  # KiB; what does not fit stays in the system's own cache
+        "cache_size = -8192",  # KiB; what does not fit stays in the system's own cache
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
