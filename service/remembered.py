@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.store.values import Edition
 
 MOST_FACTS = 25_000
-"""Facts remembered over all patients: about 0.9 KB each, so some 22 MB at the most."""
+"""Facts remembered over all patients: about 0.9 KB each, so some 22 MB at the most. A patient counts as one more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,17 @@ class Remembered:
         """Remember a patient as of a committed transaction, and forget those not met for longest."""
         self.forget(patient)
         self._patients[patient] = known
-        self._facts += len(known.evidence)
+        self._facts += _size(known)
         while self._facts > self._most_facts:
             _, forgotten = self._patients.popitem(last=False)
-            self._facts -= len(forgotten.evidence)
+            self._facts -= _size(forgotten)
 
     def forget(self, patient: PatientKey) -> None:
         """Remember nothing of a patient."""
         known = self._patients.pop(patient, None)
         if known is not None:
-            self._facts -= len(known.evidence)
+            self._facts -= _size(known)
+
+
+def _size(known: Known) -> int:
+    return 1 + len(known.evidence)
