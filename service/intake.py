@@ -221,13 +221,15 @@ class Intake:
         async with self._store.transaction() as transaction:
             now = self._now()
             facts = batch.facts + await self._markers(transaction, batch)
-            editions, changes = await self._merge(transaction, facts, put_off=put_off)
+            editions, changes, effects = await self._merge(transaction, facts, put_off=put_off)
             if put_off:
                 later = changes
                 await transaction.put_off(changes.keys(), now + timedelta(seconds=PUT_OFF_S))
             else:
                 projected = await self._projector.project(transaction, editions, changes, now)
             await transaction.park(batch.parked, now)
+        for (source, effect), count in effects.items():
+            self._metrics.facts(source, effect).inc(count)
         for patient, changed in later.items():
             self._put_off.setdefault(patient, {}).update(changed)
         if projected is None:
@@ -252,8 +254,11 @@ class Intake:
 
     async def _merge(
         self, transaction: Transaction, facts: Iterable[Fact], *, put_off: bool
-    ) -> tuple[dict[PatientKey, Edition], dict[PatientKey, Changes]]:
-        """Keep the newer facts; return the patients that they change, and the editions in which they are locked."""
+    ) -> tuple[dict[PatientKey, Edition], dict[PatientKey, Changes], Counter[tuple[str, str]]]:
+        """Keep the newer facts; return the editions in which patients are locked, what changes for them, and effects.
+
+        Those are numbers of facts by source and effect.
+        """
         newest: dict[FactKey, Fact] = {}
         for fact in facts:
             newest[fact.key] = merge(newest.get(fact.key), fact)
@@ -264,8 +269,7 @@ class Intake:
         merged = await transaction.merge(newest.values())
         changes = self._changes(merged, {} if put_off else newest)
         editions |= await transaction.lock(changes.keys() - editions.keys())
-        self._count_facts(newest, merged)
-        return editions, changes
+        return editions, changes, _effects(newest, merged)
 
     def _changes(self, merged: Iterable[Merged], newest: Mapping[FactKey, Fact]) -> dict[PatientKey, Changes]:
         """What the facts that were merged change, by the patients who are to be projected again.
@@ -303,11 +307,14 @@ class Intake:
         for source, at in batch.latest.items():
             self._metrics.last_event_timestamp(source).set(at.timestamp())
 
-    def _count_facts(self, facts: Iterable[FactKey], merged: Collection[Merged]) -> None:
-        new = Counter([each.key.source for each in merged])
-        for source, count in Counter([key.source for key in facts]).items():
-            self._metrics.facts(source, "merged").inc(new[source])
-            self._metrics.facts(source, "known").inc(count - new[source])
+
+def _effects(facts: Iterable[FactKey], merged: Collection[Merged]) -> Counter[tuple[str, str]]:
+    """Count facts by source and effect."""
+    effects = Counter([(key.source, "known") for key in facts])
+    for each in merged:
+        effects[each.key.source, "merged"] += 1
+        effects[each.key.source, "known"] -= 1
+    return effects
 
 
 def _patient(fact: Fact) -> PatientKey | None:
