@@ -1,4 +1,4 @@
-"""The contract of the store, held over both databases: SQLite in a file, and a real PostgreSQL."""
+"""The databases that tests of the store and of the intake run on: SQLite in a file, and a real PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,0 +1,219 @@
+"""The intake on both databases: what several workers store is what all facts say."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from service.sandbox.disorder import shuffle
+from service.sandbox.encounters import OFFICE_VISIT
+from service.sandbox.events import Event, instant
+from service.sandbox.patients import generate, stream
+from service.store import StoreError
+from service.store.dialects import create_engine
+from tests.property.strategies import START
+from tests.synthetic import read
+from tests.workers import PLANS, Clock, expected, recorded, stored, weekly, worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from typing import Any
+
+    from service.domain.mappings import Mappings
+    from service.store import Store
+    from tests.workers import Worker
+
+PATIENTS = generate(7, 6, START)
+ANNA, BEN = PATIENTS[0], PATIENTS[1]
+OF_ANNA, OF_BEN = list(ANNA.events), list(BEN.events)
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that both workers read."""
+    return Clock()
+
+
+@pytest.fixture
+def one(store: Store, mappings: Mappings, clock: Clock) -> Worker:
+    """A worker."""
+    return worker(store, mappings, clock)
+
+
+@pytest.fixture
+def two(other: Store, mappings: Mappings, clock: Clock) -> Worker:
+    """Another worker on the same database."""
+    return worker(other, mappings, clock)
+
+
+def a_session(events: Sequence[Event], mappings: Mappings) -> Event:
+    """Return the newest version of a session that was held, one of the last."""
+    newest = {event.key: event for event in events}
+    return [
+        event
+        for event in newest.values()
+        if event.kind == "Encounter"
+        and event.resource is not None
+        and event.resource["status"] == "finished"
+        and read(event, mappings).facts
+    ][-2]
+
+
+def rewritten(event: Event, **elements: Any) -> Event:  # noqa: ANN401 - any element of a resource
+    """Return the next version of an event's resource, written a day later."""
+    at = event.time + DAY
+    meta = {"versionId": "99", "lastUpdated": instant(at)}
+    return Event(event.kind, event.key, (event.resource or {}) | {"meta": meta} | elements, at)
+
+
+def deleted(event: Event) -> Event:
+    """Return the tombstone of an event's resource, written two days later."""
+    return Event(event.kind, event.key, None, event.time + 2 * DAY)
+
+
+async def execute(url: str, statement: str) -> None:
+    """Change the database as somebody else does."""
+    engine = create_engine(url, 1)
+    async with engine.begin() as connection:
+        await connection.execute(text(statement))
+    await engine.dispose()
+
+
+@contextlib.asynccontextmanager
+async def without_history(url: str) -> AsyncIterator[None]:
+    """Let every transaction that would change a course fail in its middle while the block lasts."""
+    await execute(url, "ALTER TABLE history RENAME TO elsewhere")
+    yield
+    await execute(url, "ALTER TABLE elsewhere RENAME TO history")
+
+
+async def test_workers_that_take_turns_store_what_all_facts_say(one: Worker, two: Worker, mappings: Mappings) -> None:
+    """After every batch each course is what an independent projection of all facts gives."""
+    events = shuffle(stream(PATIENTS), 7)
+    for place, start in enumerate(range(0, len(events), 30)):
+        await (one, two)[place % 2].take(events[start : start + 30])
+        seen = events[: start + 30]
+        assert {each.patient_id: expected(each.patient_id, seen, mappings) for each in PATIENTS} == {
+            each.patient_id: await stored(one.store, each.patient_id) for each in PATIENTS
+        }
+
+
+async def test_worker_alone_stores_what_all_facts_say(one: Worker, mappings: Mappings) -> None:
+    """What it remembers from batch to batch is what it would read."""
+    for start in range(0, len(OF_ANNA), 5):
+        await one.take(OF_ANNA[start : start + 5])
+        seen = OF_ANNA[: start + 5]
+        assert expected(ANNA.patient_id, seen, mappings) == await stored(one.store, ANNA.patient_id)
+
+
+async def test_fact_that_another_worker_deleted_does_not_come_back(
+    one: Worker, two: Worker, mappings: Mappings
+) -> None:
+    """What a worker remembers of a patient ends when another one changes the patient."""
+    gone = deleted(a_session(OF_ANNA, mappings))
+    await one.take(OF_ANNA[:-1])
+    await two.take([gone])
+    await one.take(OF_ANNA[-1:])
+    await one.take([rewritten(a_session(OF_ANNA[:20], mappings), status="cancelled")])
+    everything = [*OF_ANNA, gone, rewritten(a_session(OF_ANNA[:20], mappings), status="cancelled")]
+    assert expected(ANNA.patient_id, everything, mappings) == await stored(one.store, ANNA.patient_id)
+
+
+async def test_fact_that_moves_to_another_patient_leaves_the_first(
+    one: Worker, two: Worker, mappings: Mappings
+) -> None:
+    """Both patients' courses are projected again, whoever remembers them, there and back."""
+    moved = rewritten(a_session(OF_ANNA, mappings), subject={"reference": f"Patient/{BEN.patient_id}"})
+    back = rewritten(moved, subject={"reference": f"Patient/{ANNA.patient_id}"})
+    everything = [*OF_ANNA, *OF_BEN]
+    await one.take(everything)
+    for taker, batch in ((two, [moved]), (one, [OF_ANNA[0], OF_BEN[-1]]), (one, [back]), (two, [deleted(back)])):
+        await taker.take(batch)
+        everything += batch
+        for patient in (ANNA.patient_id, BEN.patient_id):
+            assert expected(patient, everything, mappings) == await stored(one.store, patient)
+
+
+async def test_version_that_is_no_longer_ours_takes_the_fact_away(one: Worker, two: Worker, mappings: Mappings) -> None:
+    """A session that was coded anew as an office visit counts no more, whichever worker reads it."""
+    first = rewritten(a_session(OF_ANNA, mappings), type=[{"coding": [OFFICE_VISIT]}])
+    second = rewritten(a_session(OF_ANNA[:20], mappings), type=[{"coding": [OFFICE_VISIT]}])
+    await one.take(OF_ANNA)
+    before = await stored(one.store, ANNA.patient_id)
+    await one.take([first])
+    await two.take([second])
+    await one.take([deleted(OF_ANNA[-1])])
+    everything = [*OF_ANNA, first, second, deleted(OF_ANNA[-1])]
+    assert expected(ANNA.patient_id, everything, mappings) == await stored(one.store, ANNA.patient_id)
+    assert before != await stored(one.store, ANNA.patient_id)
+
+
+async def test_sweep_of_another_worker_comes_between(
+    one: Worker, two: Worker, clock: Clock, mappings: Mappings
+) -> None:
+    """Courses that time alone has changed are where the next batch goes on."""
+    half = len(OF_ANNA) // 2
+    clock.at = OF_ANNA[half].time
+    await one.take(OF_ANNA[:half])
+    clock.at += timedelta(weeks=10)
+    assert 1 == await two.intake.sweep()
+    assert expected(ANNA.patient_id, OF_ANNA[:half], mappings, as_of=clock.at) == await stored(
+        one.store, ANNA.patient_id
+    )
+    await one.take(OF_ANNA[half:])
+    assert expected(ANNA.patient_id, OF_ANNA, mappings, as_of=clock.at) == await stored(one.store, ANNA.patient_id)
+
+
+async def test_failed_transaction_leaves_nothing_stored_and_nothing_remembered(
+    one: Worker, url: str, mappings: Mappings
+) -> None:
+    """The batch after it knows nothing of it, and the failed one can be processed again."""
+    await one.take(OF_ANNA[:20])
+    async with without_history(url):
+        with pytest.raises(StoreError):
+            await one.take(OF_ANNA[20:30])
+    assert expected(ANNA.patient_id, OF_ANNA[:20], mappings) == await stored(one.store, ANNA.patient_id)
+    await one.take(OF_ANNA[30:])
+    without = [*OF_ANNA[:20], *OF_ANNA[30:]]
+    assert expected(ANNA.patient_id, without, mappings) == await stored(one.store, ANNA.patient_id)
+    await one.take(OF_ANNA[20:30])
+    assert expected(ANNA.patient_id, OF_ANNA, mappings) == await stored(one.store, ANNA.patient_id)
+
+
+async def test_fact_of_a_failed_transaction_counts_once(one: Worker, url: str) -> None:
+    """A batch that is tried again is no more facts than one that went well at once."""
+    async with without_history(url):
+        with pytest.raises(StoreError):
+            await one.take(weekly(1, 12))
+    await one.take(weekly(1, 12))
+    assert 12 == one.counted("facts", source="main", effect="merged")
+
+
+async def test_batch_that_says_nothing_new_changes_no_course(one: Worker, two: Worker) -> None:
+    """The same events again, with either worker, are no revision."""
+    assert await one.take(OF_ANNA)
+    assert [False, False] == [await one.take(OF_ANNA), await two.take(OF_ANNA)]
+    counters = [each.counter for each in (await recorded(one.store, ANNA.patient_id)).courses]
+    assert [1] * len(counters) == counters
+
+
+async def test_every_course_of_a_large_batch_is_wanted_and_remembered(
+    store: Store, mappings: Mappings, clock: Clock
+) -> None:
+    """With more patients than are projected at once each plan is wanted once, and the next batch goes on from there."""
+    taker = worker(store, mappings, clock, to=[PLANS])
+    charts = [weekly(number, 6) for number in range(300)]
+    for first, last in ((0, 3), (3, 6)):
+        await taker.take([event for chart in charts for event in chart[first:last]])
+        assert 300 == sum((await store.operators.counts()).courses.values())
+        assert 300 == (await store.deliveries.pending(PLANS.name)).count
+    for number in (0, 150, 299):
+        assert expected(f"b{number}", charts[number], mappings) == await stored(store, f"b{number}")
+        (course,) = (await recorded(store, f"b{number}")).courses
+        (delivery,) = await store.operators.deliveries(course.course_id)
+        assert (course.revision, course.counter) == (delivery.wanted, delivery.wanted_counter)
