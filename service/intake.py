@@ -267,11 +267,11 @@ class Intake:
         patients |= {key for key in (await transaction.known(unnamed)).values() if key is not None}
         editions = await transaction.lock(patients)
         merged = await transaction.merge(newest.values())
-        changes = self._changes(merged, {} if put_off else newest)
+        changes = self._changes(merged, None if put_off else newest)
         editions |= await transaction.lock(changes.keys() - editions.keys())
         return editions, changes, _effects(newest, merged)
 
-    def _changes(self, merged: Iterable[Merged], newest: Mapping[FactKey, Fact]) -> dict[PatientKey, Changes]:
+    def _changes(self, merged: Iterable[Merged], newest: Mapping[FactKey, Fact] | None) -> dict[PatientKey, Changes]:
         """What the facts that were merged change, by the patients who are to be projected again.
 
         Without `newest` what they mean is left open.
@@ -279,10 +279,9 @@ class Intake:
         changes: dict[PatientKey, Changes] = {}
         for each in merged:
             if each.moved_from is not None:
-                changes.setdefault(each.moved_from, {})[each.key] = ()
+                changes.setdefault(each.moved_from, {})[each.key] = None if newest is None else ()
             if each.patient is not None:
-                fact = newest.get(each.key)
-                meaning = () if fact is None else interpret(fact, self._mappings[each.key.source])
+                meaning = None if newest is None else interpret(newest[each.key], self._mappings[each.key.source])
                 changes.setdefault(each.patient, {})[each.key] = meaning
         return changes
 

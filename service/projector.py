@@ -34,10 +34,11 @@ AT_ONCE = 250
 BREATH = 16
 """Patients projected in one go, some 2 ms: then the database's answers get their turn."""
 
-Changes = dict["FactKey", tuple["Evidence", ...]]
+Changes = dict["FactKey", tuple["Evidence", ...] | None]
 """What facts mean that a transaction merged; nothing, where a fact left the patient or is none of ours.
 
-Of patients whose projection was put off only the keys count: what was remembered of them no longer holds.
+None of those merged in an earlier transaction, while projecting was put off: the patient is read anew then, for
+what is remembered of it may have been projected with them since.
 """
 
 
@@ -98,7 +99,7 @@ class Projector:
         found: dict[PatientKey, Mapping[FactKey, tuple[Evidence, ...]]] = {}
         unknown = []
         for patient in patients:
-            before = self._recall(patient, editions[patient])
+            before = self._recall(patient, editions[patient], changes[patient])
             if before is None:
                 unknown.append(patient)
             else:
@@ -125,7 +126,7 @@ class Projector:
                 await asyncio.sleep(0)
             mappings = self._mappings[patient.source]
             projection = project_evidence(patient, chain.from_iterable(meant.values()), as_of, mappings)
-            before = self._recall(patient, editions[patient])
+            before = self._recall(patient, editions[patient], changes[patient])
             revised = None
             if before is not None:
                 revised = revise(projection, before.courses, _cause(changes[patient]), mappings)
@@ -140,7 +141,9 @@ class Projector:
             decided[patient] = decide(projection, stored.get(patient, ()), _cause(changes[patient]), mappings)
         return decided
 
-    def _recall(self, patient: PatientKey, edition: Edition) -> Known | None:
+    def _recall(self, patient: PatientKey, edition: Edition, changes: Changes) -> Known | None:
+        if None in changes.values():
+            return None
         if edition == NOTHING_STORED:
             return Known(edition, {}, {})
         return self._remembered.recall(patient, edition)
