@@ -96,6 +96,11 @@ async def want(connection: AsyncConnection, wanted: Wanted) -> None:
     Rows of deliveries are locked in the order of their keys, as by everyone who locks several, and for a moment only.
     """
     names = sorted(destination.name for destination in wanted.destinations)
+    if wanted.gone:
+        # Two statements write below: locked by them, the second's rows would not come after the first's.
+        heirs = {each.superseded_by for each, _ in wanted.gone if each.superseded_by}
+        concerned = wanted.revisions.keys() | heirs | {each.course_id for each, _ in wanted.gone}
+        await delivery_rows.read(connection, product(concerned, names))
     rows = [
         (id_, name, revision, counter, wanted.at)
         for id_, (revision, counter) in sorted(wanted.revisions.items())
