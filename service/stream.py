@@ -127,12 +127,19 @@ class Stream:
         try:
             await self._work(stop)
         finally:
+            letting_go = asyncio.create_task(self._let_go())
             await self.broker.stop()
+            letting_go.cancel()
             self._vitals.health.ended("intake")
 
     async def _take(self, message: TakenMessage) -> None:
         """Hand a batch over as soon as the one before it is done."""
         await self._waiting.put(message.raw_message)
+
+    async def _let_go(self) -> None:
+        """Take what is handed over and leave it uncommitted: FastStream's stop waits for who still hands over."""
+        while True:
+            await self._waiting.get()
 
     async def _work(self, stop: asyncio.Event) -> None:
         """Process one batch after the other; while the database has one, the next is read."""
