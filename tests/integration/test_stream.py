@@ -149,8 +149,9 @@ async def test_backlog_is_read_in_few_transactions_and_projected_once(site: Site
         batches = reader.counted("batches", outcome="committed")
         projections = reader.counted("projections")
     assert ([], PATIENTS * EACH) == (await different(site), merged(reader))
-    # Batches of 500 records would be six, and each would have projected every patient.
-    assert (batches <= 5, projections <= 2 * PATIENTS) == (True, True), (batches, projections)
+    # A transaction for each poll would be six or more, each of which would have projected every patient.
+    assert batches <= 5
+    assert projections <= 2 * PATIENTS
 
 
 async def test_worker_that_is_cut_off_in_a_backlog_loses_nothing(site: Site) -> None:
