@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select, update
 
+from service.store.compiled import Compiled
 from service.store.dialects import Incoming
 from service.store.rows import ledger_text
 from service.store.tables import delivery
@@ -153,7 +154,7 @@ class _Statements:
     def __init__(self, dialect: str) -> None:
         self.keys = Incoming(dialect, *_KEY)
         keys = self.keys.rows
-        self.read = (
+        self.read = Compiled(
             select(*delivery.c)
             .select_from(keys.join(delivery, and_(*(each == keys.c[each.name] for each in _KEY))))
             .order_by(*_KEY)  # whoever locks several does so in this order
@@ -161,7 +162,7 @@ class _Statements:
         )
         self.rows = Incoming(dialect, *delivery.c)
         rows = self.rows.rows
-        self.save = (
+        self.save = Compiled(
             update(delivery)
             .where(*(each == rows.c[each.name] for each in _KEY))
             .values({each.name: rows.c[each.name] for each in delivery.c if each not in _KEY})
@@ -177,7 +178,7 @@ async def read(connection: AsyncConnection, keys: Iterable[tuple[str, str]]) -> 
     if not wanted:
         return {}
     statements = _statements(connection.dialect.name)
-    result = await connection.execute(statements.read, statements.keys.bind(wanted))
+    result = await statements.read.rows(connection, statements.keys.bind(wanted))
     rows = [DeliveryRow(*row) for row in result]
     return {row.key: row for row in rows}
 
@@ -187,4 +188,4 @@ async def save(connection: AsyncConnection, rows: Iterable[DeliveryRow]) -> None
     changed = [astuple(row) for row in rows]
     if changed:
         statements = _statements(connection.dialect.name)
-        await connection.execute(statements.save, statements.rows.bind(changed))
+        await statements.save.rows(connection, statements.rows.bind(changed))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from sqlalchemy import ARRAY, Text, bindparam, column, event, func, literal_column, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.store.errors import SETTING, StoreError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Column, Connection, FromClause, Table
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.pool import ConnectionPoolEntry
+    from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 READ_ONLY = "ipt_read_only"
 """Execution option of a connection that will not write."""
@@ -62,7 +62,7 @@ def create_engine(url: str, pool_size: int, *, unlimited: bool = False) -> Async
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
-    return create_async_engine(
+    engine = create_async_engine(
         parsed,
         hide_parameters=True,
         pool_size=pool_size,
@@ -74,6 +74,9 @@ def create_engine(url: str, pool_size: int, *, unlimited: bool = False) -> Async
             "server_settings": _POSTGRESQL_SETTINGS,
         },
     )
+    event.listen(engine.sync_engine, "begin", _begin_postgresql)
+    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    return engine
 
 
 class Incoming:
@@ -150,3 +153,16 @@ def _begin_sqlite(connection: Connection) -> None:
     # A transaction that reads first and writes later could not wait for another writer: take the lock at once.
     reads_only = connection.get_execution_options().get(READ_ONLY, False)
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+
+def _begin_postgresql(connection: Connection) -> None:
+    # SQLAlchemy leaves it to its first statement; those that go straight to the driver need it before.
+    adapted: Any = connection.connection.dbapi_connection
+    adapted.run_async(lambda _: adapted._start_transaction())  # noqa: SLF001 - it begins in no public way
+
+
+def _refuse_closed(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+    # The pool learns of lost connections from errors that pass through SQLAlchemy, and not all of them do.
+    adapted: Any = connection
+    if adapted.driver_connection.is_closed():
+        raise DisconnectionError

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, or_, select, tuple_, update
+from sqlalchemy import and_, bindparam, or_, select, update
 
+from service.store.compiled import Compiled
 from service.store.dialects import Incoming, insert
 from service.store.instants import micros
 from service.store.rows import headers_text
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from service.store.values import Claimed, Parked
 
 _PLACE = (parked_record.c.topic, parked_record.c.partition, parked_record.c.record_offset)
+_DELIVERY = (parked.c.course_id, parked.c.destination)
 _UNSETTLED = (ParkedState.OPEN, ParkedState.RETRYING)
 
 
@@ -102,12 +104,8 @@ async def resolve(connection: AsyncConnection, items: Sequence[int], now: dateti
 async def resolve_deliveries(connection: AsyncConnection, keys: Sequence[tuple[str, str]], now: int) -> None:
     """Close what is parked of these deliveries (course id, destination): they went well."""
     if keys:
-        statement = (
-            update(parked)
-            .where(tuple_(parked.c.course_id, parked.c.destination).in_(keys), parked.c.state.in_(_UNSETTLED))
-            .values(state=ParkedState.RESOLVED, changed_at=now)
-        )
-        await connection.execute(statement)
+        statements = _statements(connection.dialect.name)
+        await statements.resolve_deliveries.rows(connection, statements.deliveries.bind(keys) | {"now": now})
 
 
 class _Statements:
@@ -117,6 +115,16 @@ class _Statements:
         places = self.places.rows
         self.find = select(parked_record.c.id, *_PLACE).select_from(
             places.join(parked_record, and_(*(each == places.c[each.name] for each in _PLACE)))
+        )
+        self.deliveries = Incoming(dialect, *_DELIVERY)
+        keys = self.deliveries.rows
+        self.resolve_deliveries = Compiled(
+            update(parked)
+            .where(
+                *(each == keys.c[each.name] for each in _DELIVERY),
+                or_(*(parked.c.state == state for state in _UNSETTLED)),
+            )
+            .values(state=ParkedState.RESOLVED, changed_at=bindparam("now"))
         )
         parking = insert(dialect, parked)
         again = ("reason", "path", "state", "parked_at", "changed_at")

@@ -11,6 +11,7 @@ import orjson
 from sqlalchemy import case, false, func, literal, or_, select, true, update
 
 from service.store import delivery_rows
+from service.store.compiled import Compiled
 from service.store.dialects import Incoming, insert
 from service.store.instants import micros
 from service.store.tables import course, delivery, history, patient
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import FromClause, Update
+    from sqlalchemy import FromClause
     from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.sql.dml import ReturningInsert
 
@@ -80,7 +81,7 @@ async def write(
     gone = await _store_gone(connection, statements, updates)
     await _append_history(connection, statements, updates, changed | gone, now)
     projected = [(*one.patient, micros(one.next_due), micros(one.as_of), one.mappings) for one in updates]
-    await connection.execute(statements.update_patients, statements.patients.bind(sorted(projected)))
+    await statements.update_patients.rows(connection, statements.patients.bind(sorted(projected)))
     wanted.destinations, wanted.at = destinations, micros(now)
     for one in updates:
         for each in one.courses:
@@ -108,7 +109,7 @@ async def want(connection: AsyncConnection, wanted: Wanted) -> None:
     ]
     if rows:
         statements = _statements(connection.dialect.name)
-        await connection.execute(statements.want, statements.wanted.bind(rows))
+        await statements.want.rows(connection, statements.wanted.bind(rows))
     if wanted.gone and names:
         await _retire(connection, wanted)
 
@@ -124,8 +125,8 @@ async def _store_courses(
     ]
     if not rows:
         return {}
-    result = await connection.execute(statements.store_courses, statements.projected.bind(sorted(rows)))
-    return dict(result.all())
+    result = await statements.store_courses.rows(connection, statements.projected.bind(sorted(rows)))
+    return dict(result)
 
 
 async def _store_gone(
@@ -135,8 +136,8 @@ async def _store_gone(
     rows = [(each.course_id, each.revision, each.superseded_by) for one in updates for each in one.gone]
     if not rows:
         return {}
-    result = await connection.execute(statements.store_gone, statements.gone.bind(sorted(rows)))
-    return dict(result.all())
+    result = await statements.store_gone.rows(connection, statements.gone.bind(sorted(rows)))
+    return dict(result)
 
 
 async def _append_history(
@@ -167,7 +168,7 @@ async def _append_history(
             if each.course_id in counters
         ]
     if rows:
-        await connection.execute(statements.append_history, statements.history.bind(rows))
+        await statements.append_history.rows(connection, statements.history.bind(rows))
 
 
 async def _retire(connection: AsyncConnection, wanted: Wanted) -> None:
@@ -203,20 +204,22 @@ class _Statements:
             [*names, "counter", "gone"], select(self.projected.rows, literal(1), false()).where(true())
         )
         new = storing.excluded
-        self.store_courses = storing.on_conflict_do_update(
-            index_elements=[course.c.course_id],
-            set_={
-                **{name: new[name] for name in names},
-                "counter": course.c.counter + 1,
-                "gone": false(),
-                "superseded_by": None,
-            },
-            where=or_(course.c.revision != new.revision, course.c.gone),
-        ).returning(course.c.course_id, course.c.counter)
+        self.store_courses = Compiled(
+            storing.on_conflict_do_update(
+                index_elements=[course.c.course_id],
+                set_={
+                    **{name: new[name] for name in names},
+                    "counter": course.c.counter + 1,
+                    "gone": false(),
+                    "superseded_by": None,
+                },
+                where=or_(course.c.revision != new.revision, course.c.gone),
+            ).returning(course.c.course_id, course.c.counter)
+        )
 
         self.gone = Incoming(dialect, *_GONE)
         rows = self.gone.rows
-        self.store_gone = (
+        self.store_gone = Compiled(
             update(course)
             .where(course.c.course_id == rows.c.course_id, ~course.c.gone)
             .values(
@@ -229,16 +232,16 @@ class _Statements:
         )
 
         self.history = Incoming(dialect, *history.c)
-        self.append_history = insert(dialect, history).from_select(
-            [each.name for each in history.c], select(self.history.rows)
+        self.append_history = Compiled(
+            insert(dialect, history).from_select([each.name for each in history.c], select(self.history.rows))
         )
 
         self.wanted = Incoming(dialect, *_WANTED)
-        self.want = wanting(dialect, self.wanted.rows)
+        self.want = Compiled(wanting(dialect, self.wanted.rows))
 
         self.patients = Incoming(dialect, *_PROJECTED_PATIENT)
         rows = self.patients.rows
-        self.update_patients: Update = (
+        self.update_patients = Compiled(
             update(patient)
             .where(patient.c.source == rows.c.source, patient.c.patient_id == rows.c.patient_id)
             .values(

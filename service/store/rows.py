@@ -21,6 +21,8 @@ from service.store.values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Row
 
     from service.store.values import Ledger
@@ -88,7 +90,7 @@ RECORD = (
 )
 
 
-def stored_course(row: _Row) -> StoredCourse:
+def stored_course(row: Sequence[Any]) -> StoredCourse:
     """Return the course of a row of `COURSE`."""
     course_id, source, patient_id, anchor, phase, revision, counter, state, gone, superseded_by = row
     patient = PatientKey(source, patient_id)

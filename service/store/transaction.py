@@ -11,6 +11,7 @@ from sqlalchemy import and_, bindparam, case, func, select, true, tuple_, update
 from service.domain.facts import Fact, FactKey, OrderKey, PatientKey
 from service.domain.facts import merge as newer
 from service.store import codec, parking, projections
+from service.store.compiled import Compiled
 from service.store.dialects import Incoming, insert
 from service.store.instants import micros
 from service.store.rows import COURSE, stored_course
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, CursorResult, Executable, FromClause
+    from sqlalchemy import ColumnElement, FromClause
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.store.values import Destination, Parked, PatientUpdate, StoredCourse, Written
@@ -200,9 +201,9 @@ class Transaction:
         await self.finish()
         await parking.resolve(self._connection, items, now)
 
-    async def _execute(self, statement: Executable, parameters: dict[str, Any]) -> CursorResult[*tuple[Any, ...]]:
+    async def _execute(self, statement: Compiled, parameters: dict[str, Any]) -> list[Any]:
         await self.finish()
-        return await self._connection.execute(statement, parameters)
+        return await statement.rows(self._connection, parameters)
 
     async def _lock(self, keys: Collection[PatientKey]) -> dict[PatientKey, Edition]:
         if not keys:
@@ -226,30 +227,30 @@ class _Statements:
         patients, facts = self.patients.rows, self.facts.rows
 
         ids = self.resource_ids.rows
-        self.known = (
+        self.known = Compiled(
             select(fact.c.resource_id, fact.c.patient_id)
             .select_from(ids.join(fact, ids.c.resource_id == fact.c.resource_id))
             .where(fact.c.source == bindparam("source"), fact.c.resource_type == bindparam("resource_type"))
         )
         ids = self.patient_ids.rows
-        self.known_patients = (
+        self.known_patients = Compiled(
             select(patient.c.patient_id)
             .select_from(ids.join(patient, ids.c.patient_id == patient.c.patient_id))
             .where(patient.c.source == bindparam("source"))
         )
-        self.lock = (
+        self.lock = Compiled(
             select(patient.c.source, patient.c.patient_id, patient.c.version, patient.c.projected_as_of)
             .select_from(patients.join(patient, _same_patient(patients, patient)))
             .order_by(patient.c.source, patient.c.patient_id)
             .with_for_update(of=patient)
         )
-        self.create_patients = (
+        self.create_patients = Compiled(
             insert(dialect, patient)
             .from_select(["source", "patient_id"], select(patients).where(true()))
             .on_conflict_do_nothing()
         )
         due = func.coalesce(patient.c.next_due, bindparam("until"))
-        self.put_off = (
+        self.put_off = Compiled(
             update(patient)
             .where(_same_patient(patients, patient))
             .values(
@@ -262,17 +263,19 @@ class _Statements:
             [each.name for each in (*_KEY, *_CONTENT)], select(facts).where(true())
         )
         new = merging.excluded
-        self.merge = merging.on_conflict_do_update(
-            index_elements=list(_KEY),
-            set_={**{each.name: new[each.name] for each in _CONTENT}, "moved_from": fact.c.patient_id},
-            where=tuple_(*(new[each.name] for each in _ORDER)) > tuple_(*_ORDER),
-        ).returning(*_KEY, fact.c.patient_id, fact.c.moved_from)
-        self.facts_of = (
+        self.merge = Compiled(
+            merging.on_conflict_do_update(
+                index_elements=list(_KEY),
+                set_={**{each.name: new[each.name] for each in _CONTENT}, "moved_from": fact.c.patient_id},
+                where=tuple_(*(new[each.name] for each in _ORDER)) > tuple_(*_ORDER),
+            ).returning(*_KEY, fact.c.patient_id, fact.c.moved_from)
+        )
+        self.facts_of = Compiled(
             select(*_KEY, *_CONTENT)
             .select_from(patients.join(fact, _same_patient(patients, fact)))
             .where(fact.c.body.is_not(None))
         )
-        self.courses_of = (
+        self.courses_of = Compiled(
             select(*COURSE)
             .select_from(patients.join(course, _same_patient(patients, course)))
             .order_by(course.c.course_id)
