@@ -20,9 +20,22 @@ class Connections:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         # SQLite takes one writer at a time, and lets the others ask again and again: the loops of one
         # process queue here instead, and each has its turn.
         self._turn = asyncio.Lock() if engine.dialect.name == "sqlite" else None
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
+    @asynccontextmanager
+    async def single(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection to PostgreSQL on which each statement is a transaction of its own: one round trip."""
+        with translated():
+            async with self._single.connect() as connection:
+                yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, func, literal, or_, select, update
+from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, func, literal, or_, select, update
 
+from service.domain.facts import PatientKey
 from service.store import delivery_rows, parking
+from service.store.compiled import Compiled
+from service.store.dialects import Incoming
 from service.store.instants import instant, micros
 from service.store.projections import wanting
-from service.store.rows import COURSE, ledger, stored_course
+from service.store.rows import ledger
 from service.store.tables import course, delivery
 from service.store.values import Claimed, Pending
 
@@ -20,6 +25,28 @@ if TYPE_CHECKING:
     from service.store.connections import Connections
     from service.store.delivery_rows import DeliveryRow
     from service.store.values import Delivered, Postponed
+
+
+_COURSE = (
+    course.c.course_id,
+    course.c.source,
+    course.c.patient_id,
+    course.c.revision,
+    course.c.counter,
+    course.c.state,
+    course.c.gone,
+)
+_DELIVERY = (
+    delivery.c.wanted_counter,
+    delivery.c.next_attempt,
+    delivery.c.attempts,
+    delivery.c.seen,
+    delivery.c.route,
+    delivery.c.remote,
+)
+_COUNTER = _COURSE.index(course.c.counter)
+_WANTED = len(_COURSE)
+_NEXT_ATTEMPT = _WANTED + 1
 
 
 class Deliveries:
@@ -41,52 +68,42 @@ class Deliveries:
 
         With `waiting_since` only those whose destination has been behind since then.
         """
-        at = micros(now)
-        due = (
-            select(*delivery.c)
-            .where(
-                delivery.c.destination == destination,
-                delivery.c.next_attempt <= at,
-                or_(delivery.c.leased_until.is_(None), delivery.c.leased_until <= at),
-            )
-            .order_by(delivery.c.next_attempt)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        )
-        if waiting_since is not None:
-            due = due.where(delivery.c.behind_since <= micros(waiting_since))
-        async with self._connections.writing() as connection:
-            rows = [delivery_rows.DeliveryRow(*row) for row in await connection.execute(due)]
-            ids = [row.course_id for row in rows]
-            if not rows:
-                return []
-            await connection.execute(
-                update(delivery)
-                .where(delivery.c.destination == destination, delivery.c.course_id.in_(ids))
-                .values(leased_until=micros(now + lease), attempts=delivery.c.attempts + 1)
-            )
-            # Read after the rows are locked: whoever changes a course waits for them, so state and revision agree.
-            result = await connection.execute(select(*COURSE).where(course.c.course_id.in_(ids)))
-            courses = {each.course_id: each for each in map(stored_course, result)}
-        return [
-            Claimed(
-                row.course_id,
-                destination,
-                courses[row.course_id].patient,
-                courses[row.course_id].revision,
-                courses[row.course_id].counter,
-                courses[row.course_id].state,
-                courses[row.course_id].gone,
-                row.attempts + 1,
-                row.seen,
-                row.route,
-                ledger(row.remote),
-            )
-            for row in rows
-        ]
+        given = {
+            "destination": destination,
+            "now": micros(now),
+            "most": limit,
+            "until": micros(now + lease),
+            "since": None if waiting_since is None else micros(waiting_since),
+        }
+        if self._connections.dialect == "postgresql":
+            claimed = await self._claim_at_once(given)
+        else:
+            claimed = await self._claim_in_turn(given)
+        return [_claimed(destination, row) for row in claimed]
 
-    async def acknowledge(self, reports: Sequence[Delivered], now: datetime) -> None:
-        """Record what destinations took; a course that has changed meanwhile is due again."""
+    async def _claim_at_once(self, given: dict[str, Any]) -> list[Any]:
+        statements = _statements("postgresql")
+        async with self._connections.single() as connection:
+            rows = await statements.claim.rows(connection, given)
+            # The courses are as they were when the statement began, and the rows as they were when it had locked them.
+            # Where a course has changed in between, it and what is wanted of it were committed together: read it again.
+            changed = [(row[0],) for row in rows if row[_COUNTER] < row[_WANTED]]
+            newer = await statements.courses.rows(connection, statements.ids.bind(changed)) if changed else []
+        courses = {course[0]: tuple(course) for course in newer}
+        rows = [(*courses.get(row[0], row[:_WANTED]), *row[_WANTED:]) for row in rows]
+        return sorted(rows, key=itemgetter(_NEXT_ATTEMPT))
+
+    async def _claim_in_turn(self, given: dict[str, Any]) -> list[Any]:
+        statements = _statements("sqlite")
+        async with self._connections.writing() as connection:
+            rows = await statements.due.rows(connection, given)
+            if rows:
+                claimed = statements.ids.bind([(row[0],) for row in rows])
+                await statements.lease.rows(connection, given | claimed)
+        return rows
+
+    async def acknowledge(self, reports: Sequence[Delivered], now: datetime) -> bool:
+        """Record what destinations took; return whether a course has changed meanwhile, and so is due again."""
         at = micros(now)
         async with self._connections.writing() as connection:
             rows = await delivery_rows.read(connection, [(each.course_id, each.destination) for each in reports])
@@ -106,6 +123,7 @@ class Deliveries:
             await delivery_rows.save(connection, changed.values())
             done = [key for key, row in changed.items() if row.next_attempt is None]
             await parking.resolve_deliveries(connection, done, at)
+        return len(done) < len(changed)
 
     async def postpone(self, reports: Sequence[Postponed]) -> None:
         """Record attempts that failed, and when to make the next."""
@@ -180,3 +198,66 @@ class Deliveries:
         async with self._connections.reading() as connection:
             count, oldest = (await connection.execute(statement)).one()
         return Pending(count, instant(oldest))
+
+
+class _Statements:
+    """The statements of one dialect."""
+
+    def __init__(self, dialect: str) -> None:
+        self.ids = Incoming(dialect, course.c.course_id)
+        ids = self.ids.rows
+        here = delivery.c.destination == bindparam("destination")
+        since = bindparam("since", type_=BigInteger)
+        is_due = and_(
+            here,
+            delivery.c.next_attempt <= bindparam("now"),
+            or_(delivery.c.leased_until.is_(None), delivery.c.leased_until <= bindparam("now")),
+            or_(since.is_(None), delivery.c.behind_since <= since),
+        )
+        most = bindparam("most", type_=Integer)
+        leasing = update(delivery).values(leased_until=bindparam("until"), attempts=delivery.c.attempts + 1)
+        self.courses = Compiled(select(*_COURSE).select_from(ids.join(course, course.c.course_id == ids.c.course_id)))
+
+        locked = (
+            select(delivery.c.course_id)
+            .where(is_due)
+            .order_by(delivery.c.next_attempt)
+            .limit(most)
+            .with_for_update(skip_locked=True)
+            .cte("locked")
+        )
+        self.claim = Compiled(
+            leasing.where(
+                here, delivery.c.course_id == locked.c.course_id, course.c.course_id == delivery.c.course_id
+            ).returning(*_COURSE, *_DELIVERY)
+        )
+
+        counted = [delivery.c.attempts + 1 if each is delivery.c.attempts else each for each in _DELIVERY]
+        self.due = Compiled(
+            select(*_COURSE, *counted)
+            .select_from(delivery.join(course, course.c.course_id == delivery.c.course_id))
+            .where(is_due)
+            .order_by(delivery.c.next_attempt)
+            .limit(most)
+        )
+        self.lease = Compiled(leasing.where(here, delivery.c.course_id == ids.c.course_id))
+
+
+_statements = cache(_Statements)
+
+
+def _claimed(destination: str, row: Sequence[Any]) -> Claimed:
+    course_id, source, patient_id, revision, counter, state, gone, _, _, attempts, seen, route, remote = row
+    return Claimed(
+        course_id,
+        destination,
+        PatientKey(source, patient_id),
+        revision,
+        counter,
+        state.encode(),
+        gone,
+        attempts,
+        seen,
+        route,
+        ledger(remote),
+    )
