@@ -38,6 +38,10 @@ FAILED = "failed"
 _REASONS: dict[type[Exception], str] = {InvalidPlan: "invalid-plan"}
 LOOK_S = 2.0
 """How often to look for deliveries whose wait is over, when nothing else wakes the loop (seconds)."""
+REPORT_S = 0.02
+"""What has ended is reported together with what ends so soon after it: nobody waits for that report (seconds)."""
+REPORT_AT_ONCE = 64
+"""Or once so many have ended (deliveries)."""
 HOLD_S = 30.0
 """While the intake catches up with a backlog, courses go on changing: a plan waits so long, and is rendered once."""
 
@@ -92,31 +96,33 @@ class Reconciler:
         self._news = asyncio.Event()
         self._under_way: set[asyncio.Task[Report]] = set()
         self._ended: list[asyncio.Task[Report]] = []
+        self._ended_since = 0.0  # when the first of them ended, by the loop's clock
+        self._due = True
         self._looked = -LOOK_S
 
     def wake(self) -> None:
         """Look at once: a course has changed."""
+        self._due = True
         self._news.set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; what is under way then is finished first."""
         stopping = asyncio.create_task(stop.wait())
-        stopping.add_done_callback(lambda _: self.wake())
-        at_once = self._destination.at_once
+        stopping.add_done_callback(lambda _: self._news.set())
         try:
             while self._under_way or self._ended or not stop.is_set():
                 self._vitals.turn("deliveries")
                 self._news.clear()
-                if not await self._report_ended():
+                if self._look_in(stop) <= 0:
+                    await self._begin()
+                if self._report_in(stop) <= 0 and not await self._report_ended():
                     if stop.is_set():
                         break
                     await asyncio.sleep(LOOK_S)
                     continue
-                if not stop.is_set() and 2 * len(self._under_way) <= at_once:
-                    await self._begin(at_once - len(self._under_way))
-                if not self._ended:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._news.wait(), LOOK_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(self._look_in(stop), self._report_in(stop))):
+                        await self._news.wait()
         finally:
             stopping.cancel()
             for task in self._under_way:
@@ -124,15 +130,38 @@ class Reconciler:
             await asyncio.gather(stopping, *self._under_way, return_exceptions=True)
             self._vitals.health.ended("deliveries")
 
-    async def _begin(self, most: int) -> None:
-        """Take what is due and begin to deliver it."""
-        for claimed in await self._claim(most):
+    def _look_in(self, stop: asyncio.Event) -> float:
+        """How long until what is due is to be looked for; not while the destination is busy (seconds)."""
+        if stop.is_set() or 2 * len(self._under_way) > self._destination.at_once:
+            return LOOK_S
+        if self._due and not self._vitals.backlog.catching_up:
+            return 0.0
+        return max(0.0, self._looked + LOOK_S - asyncio.get_running_loop().time())
+
+    def _report_in(self, stop: asyncio.Event) -> float:
+        """How long until what has ended is to be reported: at once where nothing else will end (seconds)."""
+        if not self._ended:
+            return LOOK_S
+        if len(self._ended) >= REPORT_AT_ONCE or (stop.is_set() and not self._under_way):
+            return 0.0
+        return max(0.0, self._ended_since + REPORT_S - asyncio.get_running_loop().time())
+
+    async def _begin(self) -> None:
+        """Take what is due, and begin to deliver it."""
+        self._due = False
+        self._looked = asyncio.get_running_loop().time()
+        room = self._destination.at_once - len(self._under_way)
+        found = await self._claim(room)
+        for claimed in found:
             task = asyncio.create_task(self._deliver(claimed))
             self._under_way.add(task)
             task.add_done_callback(self._end)
+        self._due = self._due or len(found) == room
 
     def _end(self, task: asyncio.Task[Report]) -> None:
         self._under_way.discard(task)
+        if not self._ended:
+            self._ended_since = asyncio.get_running_loop().time()
         self._ended.append(task)
         self._news.set()
 
@@ -140,10 +169,6 @@ class Reconciler:
         now = self._vitals.now()
         waiting_since = None
         if self._vitals.backlog.catching_up:
-            clock = asyncio.get_running_loop().time()
-            if clock < self._looked + LOOK_S:
-                return []
-            self._looked = clock
             waiting_since = now - timedelta(seconds=HOLD_S)
         try:
             return await self._store.deliveries.claim(
@@ -204,18 +229,21 @@ class Reconciler:
         deliveries, now = self._store.deliveries, self._vitals.now()
         try:
             if delivered := [each for each in reports if isinstance(each, Delivered)]:
-                await deliveries.acknowledge(delivered, now)
+                changed_meanwhile = await deliveries.acknowledge(delivered, now)
+                self._due = self._due or changed_meanwhile
             if postponed := [each for each in reports if isinstance(each, Postponed)]:
                 await deliveries.postpone(postponed)
             for each in reports:
                 if isinstance(each, Refused):
                     await deliveries.park_delivery(each.claimed, each.reason, now)
+                    self._due = True  # unless it is parked, a newer revision is wanted
         except Exception as error:
             if not is_transient(error):
                 raise
             log.warning("the database did not take how deliveries ended; trying again", exc_info=error)
             return False
         del self._ended[: len(reports)]
+        self._ended_since = asyncio.get_running_loop().time()
         return True
 
     def _render(self, claimed: Claimed) -> PlanDelivery:

@@ -1,0 +1,165 @@
+"""The second loop over a real store: nothing that is due waits for the next look, and every end is told."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from service.decisions import decide
+from service.deliveries import LOOK_S, Reconciler
+from service.domain.facts import PatientKey
+from service.domain.projection import project
+from service.health import Health
+from service.metrics import create_metrics
+from service.outbound.destination import Delivered, PlanDelivery, Route
+from service.settings import Deliveries
+from service.store import Destination as StoredDestination
+from service.store import Pending, Store
+from service.vitals import Vitals
+from tests.history import sessions, week
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from service.domain.mappings import Mappings
+    from service.store import PatientUpdate
+
+AT_ONCE_S = LOOK_S / 2
+"""Sooner than this nothing comes by the next look alone (seconds)."""
+NAME = "held"
+
+
+class Held:
+    """A destination that takes plans as soon as a test lets it."""
+
+    name = NAME
+    at_once = 8
+
+    def __init__(self) -> None:
+        self.taken: asyncio.Queue[int] = asyncio.Queue()
+        """Counters of the plans that have come, in their order."""
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def deliver(self, delivery: PlanDelivery) -> Delivered:
+        """Take a plan once the gate is open."""
+        self.taken.put_nowait(delivery.counter)
+        await self.gate.wait()
+        return Delivered({}, Route.TOPIC)
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """URL of an empty database."""
+    return f"sqlite:///{tmp_path}/store.sqlite"
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    """A store with its tables."""
+    async with await Store.open(url) as opened:
+        await opened.migrate()
+        yield opened
+
+
+def update(patient: str, held: int, mappings: Mappings) -> PatientUpdate:
+    """Return what is written for a patient after so many sessions."""
+    projection = project(PatientKey("main", patient), sessions(held), week(20), mappings)
+    return decide(projection, [], ("Encounter/x",), mappings).update
+
+
+async def write(store: Store, one: PatientUpdate) -> None:
+    """Write it as the intake does."""
+    async with store.transaction() as transaction:
+        await transaction.lock([one.patient])
+        await transaction.write([one], [StoredDestination(NAME)], datetime.now(UTC))
+
+
+@asynccontextmanager
+async def reconciling(store: Store, destination: Held, mappings: Mappings) -> AsyncIterator[Reconciler]:
+    """Run the loop, and stop it in order at the end."""
+    metrics = create_metrics(topics={"main": ()}, destinations=[NAME], reasons=[])
+    vitals = Vitals(metrics, Health(), lambda: datetime.now(UTC))
+    reconciler = Reconciler(store, destination, {"main": mappings}, Deliveries(), vitals)
+    stop = asyncio.Event()
+    running = asyncio.create_task(reconciler.run(stop))
+    try:
+        yield reconciler
+    finally:
+        stop.set()
+        await running
+
+
+async def test_course_that_changed_during_its_delivery_is_sent_again_at_once(store: Store, mappings: Mappings) -> None:
+    """It is due when the plan under way is acknowledged, and nobody wakes the loop then."""
+    destination = Held()
+    await write(store, update("p-1", 3, mappings))
+    destination.gate.clear()
+    async with reconciling(store, destination, mappings) as reconciler:
+        await destination.taken.get()
+        await write(store, update("p-1", 4, mappings))
+        reconciler.wake()
+        await asyncio.sleep(0.05)  # the look that finds it leased
+        destination.gate.set()
+        assert 2 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+
+
+async def test_course_that_changes_while_ends_are_reported_is_sent_at_once(
+    store: Store, url: str, mappings: Mappings
+) -> None:
+    """News that come in the midst of a report are not lost with it."""
+    destination = Held()
+    await write(store, update("p-1", 3, mappings))
+    async with await Store.open(url) as other, reconciling(store, destination, mappings) as reconciler:
+        await destination.taken.get()
+        async with other.transaction() as transaction:
+            await asyncio.sleep(0.1)  # by now the report waits for this transaction
+            one = update("p-2", 3, mappings)
+            await transaction.lock([one.patient])
+            await transaction.write([one], [StoredDestination(NAME)], datetime.now(UTC))
+        reconciler.wake()
+        assert 1 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+
+
+async def test_more_than_a_destination_takes_at_once_is_sent_without_another_look(
+    store: Store, mappings: Mappings
+) -> None:
+    """A claim that is full says that more may be due."""
+    destination = Held()
+    for number in range(3 * Held.at_once):
+        await write(store, update(f"p-{number}", 3, mappings))
+    async with reconciling(store, destination, mappings), asyncio.timeout(AT_ONCE_S):
+        for _ in range(3 * Held.at_once):
+            await destination.taken.get()
+
+
+async def test_plan_does_not_wait_for_the_report_of_another(store: Store, mappings: Mappings) -> None:
+    """The second is sent while the first is still under way."""
+    destination = Held()
+    destination.gate.clear()
+    await write(store, update("p-1", 3, mappings))
+    async with reconciling(store, destination, mappings) as reconciler:
+        await destination.taken.get()
+        await write(store, update("p-2", 3, mappings))
+        reconciler.wake()
+        assert 1 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+        destination.gate.set()
+
+
+async def test_what_has_ended_is_reported_before_the_loop_ends(store: Store, mappings: Mappings) -> None:
+    """Told to stop in the midst of a delivery, the loop waits for it, and the store knows of it."""
+    destination = Held()
+    destination.gate.clear()
+    await write(store, update("p-1", 3, mappings))
+    async with reconciling(store, destination, mappings):
+        await destination.taken.get()
+        asyncio.get_running_loop().call_later(0.05, destination.gate.set)
+    assert Pending(0, None) == await store.deliveries.pending(NAME)
