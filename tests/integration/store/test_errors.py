@@ -13,7 +13,7 @@ import pytest
 
 from service.store import Store, StoreError, is_transient
 from service.store.errors import translate
-from tests.integration.store.samples import ANNA, BEN, NOW, course, fact, update, write
+from tests.integration.store.samples import ANNA, BEN, LEASE, NOW, course, fact, update, write
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -122,6 +122,18 @@ async def test_transactions_that_meet_head_on_are_transient(postgres: Postgres) 
 
     (error,) = [each for each in results if each is not None]
     assert is_transient(error)
+
+
+async def test_store_goes_on_after_the_server_closed_connections_that_waited(postgres: Postgres) -> None:
+    """Whoever uses the store next is given one that is open."""
+    url = postgres.create_database("store_closed")
+    async with await Store.open(url) as store:
+        await store.migrate()
+        await write(store, update(course("c")))
+        await terminate(url)
+        await asyncio.sleep(0.2)  # until the driver has noticed
+
+        assert ["r1"] == [each.revision for each in await store.deliveries.claim("topic", NOW, 10, LEASE)]
 
 
 async def failure(store: Store, work: Callable[[Transaction], Awaitable[object]]) -> StoreError:
