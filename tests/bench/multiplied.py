@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import random
 import re
-import uuid
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import orjson
 
 from service import app
 from service.domain import state
@@ -28,7 +26,6 @@ from service.store.values import Delivered
 from tests.bench import events
 from tests.bench.installation import DESTINATION, install
 from tests.bench.parts import SOURCE, plain, topic_of
-from tests.bench.worker import BenchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,8 +56,6 @@ class Template:
     """The rows of one patient. Where an id stands in a text there is a `%(name)s` instead."""
 
     anchor: str
-    roles: dict[str, str]
-    """Of each finding, by the name of its id."""
     state: str
     rows: dict[str, list[Row]]
     """By table."""
@@ -115,18 +110,7 @@ async def templates(parts: Parts, count: int) -> Templates:
 
 def _template(patient: str, rows: dict[str, list[Record]]) -> Template:
     (course,) = rows["course"]
-    content = orjson.loads(course["state"])
-    texts = {text for value in _texts(content) for text in (value, value.replace("Z", "+00:00"))} | {""}
     names = {patient: "patient", course["course_id"]: "course", course["revision"]: "revision"}
-    roles: dict[str, str] = {}
-    for place, finding in enumerate(content["findings"]):
-        names[finding["id"]] = f"finding{place}"
-        possible = (f"finding/{finding['rule']}/{text}" for text in texts)
-        own = uuid.UUID(course["course_id"])
-        role = next((role for role in possible if str(uuid.uuid5(own, role)) == finding["id"]), None)
-        if role is None:
-            raise BenchError(f"Nobody knows what the id of a finding of {finding['rule']} is made of.")
-        roles[f"finding{place}"] = role
     pattern = re.compile("|".join(names))
 
     def opened(value: object) -> object:
@@ -135,18 +119,9 @@ def _template(patient: str, rows: dict[str, list[Record]]) -> Template:
 
     return Template(
         str(opened(course["anchor"])),
-        {name: str(opened(role)) for name, role in roles.items()},
         str(opened(course["state"])),
         {table: [tuple(opened(value) for value in row) for row in records] for table, records in rows.items()},
     )
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
 
 
 async def fill(url: str, made: Templates, courses: int, mappings: Mappings) -> None:
@@ -172,8 +147,6 @@ def _copy(made: Templates, number: int, now: int, mappings: Mappings, into: dict
     template = made.patients[number % len(made.patients)]
     names = {"patient": patient_id(COPIES + number)}
     names["course"] = course_id(PatientKey(SOURCE, names["patient"]), template.anchor % names)
-    own = uuid.UUID(names["course"])
-    names |= {name: str(uuid.uuid5(own, role % names)) for name, role in template.roles.items()}
     names["revision"] = state.revision((template.state % names).encode(), mappings)
     for table, rows in template.rows.items():
         into[table] += [tuple([value % names if isinstance(value, str) else value for value in row]) for row in rows]
