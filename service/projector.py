@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 AT_ONCE = 250
 """Patients whose courses are in memory at once: a few megabytes, however many a batch touches."""
-
 BREATH = 16
 """Patients projected in one go, some 2 ms: then the database's answers get their turn."""
 

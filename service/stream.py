@@ -46,8 +46,6 @@ POLL = 1000
 """Most records taken over from Kafka's client at a time; with more of them waiting, the service is catching up."""
 BATCH_BYTES = 16 * 1024 * 1024
 """A batch that holds so much is full."""
-READ_AHEAD = 4000
-"""Records read while another batch is being stored; the rest of a batch is read when its turn has come."""
 WORTH_WAITING_FOR = 200
 """A batch waits for more records only where so many are known to be there."""
 NEXT_S = 0.05
@@ -176,8 +174,6 @@ class Stream:
             size = len(gathered.batch.records)
             if size >= self._batch_size or gathered.batch.bytes >= BATCH_BYTES or self._waits() < WORTH_WAITING_FOR:
                 return gathered
-            if size >= READ_AHEAD:
-                await self._idle.wait()
             try:
                 async with asyncio.timeout(NEXT_S):
                     records = await self._waiting.get()
