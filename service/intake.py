@@ -143,7 +143,7 @@ class Intake:
         while self._put_off:
             some = dict(islice(self._put_off.items(), DUE_AT_ONCE))
             try:
-                await self._project_all(some)
+                await self._project_all(some, put_off=True)
             except Exception as error:
                 if is_transient(error):
                     raise
@@ -175,9 +175,12 @@ class Intake:
         due = await self._store.due_patients(self._now(), DUE_AT_ONCE + len(failed))
         return [patient for patient in due if patient not in failed]
 
-    async def _project_all(self, changes: Mapping[PatientKey, Changes]) -> None:
+    async def _project_all(self, changes: Mapping[PatientKey, Changes], *, put_off: bool = False) -> None:
+        """Project these patients; of those `put_off`, the ones that no other worker has projected meanwhile."""
         async with self._store.transaction() as transaction:
             editions = await transaction.lock(changes)
+            if put_off:
+                changes = {key: each for key, each in changes.items() if editions[key].projected_as_of is None}
             projected = await self._projector.project(transaction, editions, changes, self._now())
         self._after(projected)
 
@@ -188,7 +191,7 @@ class Intake:
         except Exception as error:
             if is_transient(error):
                 raise
-            log.exception("a patient that fell due can't be projected; `ipt-bridge verify` names it", exc_info=error)
+            log.exception("a patient can't be projected; `ipt-bridge verify` names it, or counts it as put off", exc_info=error)
             return False
         return True
 

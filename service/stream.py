@@ -172,13 +172,32 @@ class Stream:
             gathered.after |= {TopicPartition(*place): offset for place, offset in last.items()}
             self._note_lag(gathered.after)
             size = len(gathered.batch.records)
-            if size >= self._batch_size or gathered.batch.bytes >= BATCH_BYTES or self._waits() < WORTH_WAITING_FOR:
+            if size >= self._batch_size or gathered.batch.bytes >= BATCH_BYTES:
                 return gathered
+            if self._waits() < WORTH_WAITING_FOR:
+                more = await self._more_while_busy()
+                if more is None:
+                    return gathered
+                records = more
+                continue
             try:
                 async with asyncio.timeout(NEXT_S):
                     records = await self._waiting.get()
             except TimeoutError:
                 return gathered
+
+    async def _more_while_busy(self) -> tuple[ConsumerRecord, ...] | None:
+        """Return the next records that come while the batch before is being stored; None once it is."""
+        if not self._waiting.empty():
+            return self._waiting.get_nowait()
+        if self._idle.is_set():
+            return None
+        more = asyncio.create_task(self._waiting.get())
+        idle = asyncio.create_task(self._idle.wait())
+        await asyncio.wait({more, idle}, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        # A get that is cancelled before it is done takes nothing from the queue.
+        return more.result() if more.done() or not more.cancel() else None
 
     async def _process(self, gathered: Gathered, stop: asyncio.Event) -> None:
         """Store one batch, however long the database is away, and let its offsets be committed."""

@@ -1,4 +1,4 @@
-"""The databases that tests of the store and of the intake run on: SQLite in a file, and a real PostgreSQL."""
+"""The databases that tests run on, SQLite in a file and a real PostgreSQL, and workers over them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from service.store import Store
+from tests.workers import Clock, worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from service.domain.mappings import Mappings
     from service.sandbox.postgres import Postgres
+    from tests.workers import Worker
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -39,3 +42,21 @@ async def other(store: Store, url: str) -> AsyncIterator[Store]:
     assert (await store.schema_state()).at_head
     async with await Store.open(url) as opened:
         yield opened
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that both workers read."""
+    return Clock()
+
+
+@pytest.fixture
+def one(store: Store, mappings: Mappings, clock: Clock) -> Worker:
+    """A worker."""
+    return worker(store, mappings, clock)
+
+
+@pytest.fixture
+def two(other: Store, mappings: Mappings, clock: Clock) -> Worker:
+    """Another worker on the same database."""
+    return worker(other, mappings, clock)

@@ -33,24 +33,6 @@ OF_ANNA, OF_BEN = list(ANNA.events), list(BEN.events)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture
-def clock() -> Clock:
-    """A clock that both workers read."""
-    return Clock()
-
-
-@pytest.fixture
-def one(store: Store, mappings: Mappings, clock: Clock) -> Worker:
-    """A worker."""
-    return worker(store, mappings, clock)
-
-
-@pytest.fixture
-def two(other: Store, mappings: Mappings, clock: Clock) -> Worker:
-    """Another worker on the same database."""
-    return worker(other, mappings, clock)
-
-
 def a_session(events: Sequence[Event], mappings: Mappings) -> Event:
     """Return the newest version of a session that was held, one of the last."""
     newest = {event.key: event for event in events}

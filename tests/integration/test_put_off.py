@@ -5,20 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import pytest
-
 from service import operations
 from service.domain.facts import PatientKey
 from service.intake import PUT_OFF_S
 from service.sandbox.patients import generate
 from service.settings import Settings
 from tests.property.strategies import START
-from tests.workers import Clock, expected, facts_by_patient, projected, recorded, references, stored, worker
+from tests.workers import Clock, expected, facts_by_patient, projected, recorded, references, stored
 
 if TYPE_CHECKING:
     from service.domain.mappings import Mappings
     from service.operations import Verified
-    from service.store import Store
     from tests.workers import Worker
 
 ANNA, BEN = generate(7, 2, START)
@@ -26,24 +23,6 @@ OF_ANNA, OF_BEN = list(ANNA.events), list(BEN.events)
 KEY = PatientKey("main", ANNA.patient_id)
 WAIT = timedelta(seconds=PUT_OFF_S)
 MOMENT = timedelta(microseconds=1)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """A clock that both workers read."""
-    return Clock()
-
-
-@pytest.fixture
-def one(store: Store, mappings: Mappings, clock: Clock) -> Worker:
-    """A worker."""
-    return worker(store, mappings, clock)
-
-
-@pytest.fixture
-def two(other: Store, mappings: Mappings, clock: Clock) -> Worker:
-    """Another worker on the same database."""
-    return worker(other, mappings, clock)
 
 
 async def verified(url: str) -> Verified:
@@ -155,6 +134,18 @@ async def test_worker_catches_up_with_what_another_has_changed_since(
     await two.take(OF_ANNA[30:])
     await one.intake.catch_up()
     assert expected(ANNA.patient_id, OF_ANNA, mappings) == await stored(one.store, ANNA.patient_id)
+
+
+async def test_two_workers_that_put_the_same_patient_off_project_it_once(
+    one: Worker, two: Worker, mappings: Mappings
+) -> None:
+    """The first to catch up projects the facts of both."""
+    await one.take(OF_ANNA[::2], put_off=True)
+    await two.take(OF_ANNA[1::2], put_off=True)
+    for each in (one, two):
+        assert await each.intake.catch_up()
+        assert expected(ANNA.patient_id, OF_ANNA, mappings) == await stored(one.store, ANNA.patient_id)
+    assert (1, 0) == (one.counted("projections"), two.counted("projections"))
 
 
 async def test_batch_after_patients_were_put_off_is_projected_with_them(one: Worker, mappings: Mappings) -> None:
