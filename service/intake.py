@@ -191,7 +191,7 @@ class Intake:
         except Exception as error:
             if is_transient(error):
                 raise
-            log.exception("a patient can't be projected; `ipt-bridge verify` names it, or counts it as put off", exc_info=error)
+            log.exception("a patient can't be projected; `ipt-bridge verify` shows it", exc_info=error)
             return False
         return True
 
