@@ -9,7 +9,7 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import islice
+from random import randrange
 from typing import TYPE_CHECKING
 
 import structlog
@@ -140,8 +140,13 @@ class Intake:
     async def catch_up(self) -> bool:
         """Project the patients that were put off; return whether there were any. A transient error is raised."""
         found = bool(self._put_off)
-        while self._put_off:
-            some = dict(islice(self._put_off.items(), DUE_AT_ONCE))
+        # Workers that put the same patients off start at different ones: they seldom wait for each other's locks,
+        # and what one has projected the other passes over.
+        waiting = sorted(self._put_off)
+        start = randrange(len(waiting)) if waiting else 0  # noqa: S311 - spreads load, guards nothing
+        waiting = waiting[start:] + waiting[:start]
+        for first in range(0, len(waiting), DUE_AT_ONCE):
+            some = {patient: self._put_off[patient] for patient in waiting[first : first + DUE_AT_ONCE]}
             try:
                 await self._project_all(some, put_off=True)
             except Exception as error:
