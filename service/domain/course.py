@@ -47,6 +47,8 @@ class SessionKind(StrEnum):
     """What sort of contact an encounter of the course was."""
 
     SESSION = "session"
+    PREPARATION = "preparation"
+    """A meeting before the first session that the protocol asks for and does not count."""
     ASSESSMENT = "assessment"
     CRISIS = "crisis"
 
@@ -57,6 +59,51 @@ class Severity(StrEnum):
     CRITICAL = "critical"
     WARNING = "warning"
     INFO = "info"
+
+
+class FindingState(StrEnum):
+    """Whether a finding still asks for something."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    """A clinician has dealt with it; what gave rise to it still holds."""
+    CLOSED = "closed"
+    """What gave rise to it no longer holds."""
+
+
+class Sex(StrEnum):
+    """Administrative sex, FHIR's own codes: some instruments' cut-offs depend on it."""
+
+    FEMALE = "female"
+    MALE = "male"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+class Caseness(StrEnum):
+    """Whether a total lies in the clinical range."""
+
+    CASE = "case"
+    NO_CASE = "no-case"
+    UNDETERMINED = "undetermined"
+    """The cut-off depends on something that is not known."""
+
+
+class Classification(StrEnum):
+    """How a course turned out, by its measures."""
+
+    REMISSION = "remission"
+    RESPONSE = "response"
+    PARTIAL_RESPONSE = "partial-response"
+    NON_RESPONSE = "non-response"
+
+
+class ChosenBy(StrEnum):
+    """What chose a course's protocol."""
+
+    FORM = "form"
+    SITE = "site"
+    DEFAULT = "default"
 
 
 class Decision(StrEnum):
@@ -91,6 +138,18 @@ class Session:
     techniques: tuple[str, ...]
     coping: tuple[str, ...]
     next_steps: tuple[str, ...]
+    effects: tuple[str, ...] = ()
+    """What the patterns do to emotion and behaviour."""
+    techniques_at_home: tuple[str, ...] = ()
+    maladaptive_coping: tuple[str, ...] = ()
+    coping_trend: str | None = None
+    """How much the patient relied on maladaptive coping, against the session before."""
+    use_since_last: str | None = None
+    """Substance use since the session before."""
+    addiction_care: str | None = None
+    """How the concurrent care for it stands."""
+    after_end: bool = False
+    """Held after the course had ended: shown, never counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +218,21 @@ class Change:
     """Improvement on the first total in whole percent, rounded down; negative if worse."""
     first_fact: str
     latest_fact: str
+    first_case: Caseness | None = None
+    """Whether the first and the latest total are a case; None if the instrument knows no cases."""
+    latest_case: Caseness | None = None
+    reliable_since: date | None = None
+    """When the change that `reliable` tells of was first measured, and has held since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How a clinician dealt with a finding."""
+
+    on: date
+    by: str | None
+    """Relative reference, where the answer names somebody."""
+    fact: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +251,10 @@ class Finding:
     facts: tuple[str, ...]
     source: str
     """Key into the mappings' published sources."""
+    state: FindingState = FindingState.OPEN
+    answered: Answered | None = None
+    closed: date | None = None
+    """When what gave rise to it was first seen to hold no longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +266,70 @@ class Ending:
     gains: tuple[str, ...]
     relapse_prevention_plan: bool
     fact: str
+    stopped_because: str | None = None
+    """Why the treatment stopped before its planned end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a course turned out, and what follows for a clinician to decide."""
+
+    on: date
+    classification: Classification
+    proposal: Decision
+    instrument: str
+    """The measure that it goes by."""
+    facts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolSpan:
+    """A protocol that a course follows, until the next one begins."""
+
+    protocol: str
+    since: date
+    by: ChosenBy
+    fact: str | None = None
+    """What names it; None for the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class FocusSpan:
+    """A focus area in one rank and stage, while it held."""
+
+    area: str
+    primary: bool
+    since: date
+    until: date | None
+    """None for the current ones."""
+    stage: str | None
+    fact: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSession:
+    """A session that remains, aimed at an area and a goal of the patient."""
+
+    number: int
+    on: date
+    """The day it is booked for, else the day that the protocol's interval leads to."""
+    area: str | None = None
+    goal: str | None = None
+    encounter: str | None = None
+    """Encounter id of the booking."""
+
+
+@dataclass(frozen=True, slots=True)
+class WellBeing:
+    """One aspect of life as the forms first and latest rate it: function, communication or support."""
+
+    aspect: str
+    first: str
+    latest: str
+    first_on: date
+    latest_on: date
+    first_fact: str
+    latest_fact: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +372,23 @@ class Course:
     responses: int
     labels: tuple[Code, ...]
     """Security labels of its facts, sorted: every output carries them all."""
+    latest: datetime | None = None
+    """The newest instant at which something that the course rests on was held, taken or written."""
+    protocols: tuple[ProtocolSpan, ...] = ()
+    """The protocols that it has followed, the current one last."""
+    follows: str | None = None
+    """Id of the finished course that this one follows."""
+    sex: Sex | None = None
+    age: int | None = None
+    """In years, as the latest form has it."""
+    exclusions: tuple[Documented, ...] = ()
+    """What the forms name that speaks against its protocol."""
+    focus_history: tuple[FocusSpan, ...] = ()
+    """By beginning."""
+    planned: tuple[PlannedSession, ...] = ()
+    """The sessions that remain, by number."""
+    well_being: tuple[WellBeing, ...] = ()
+    outcome: Outcome | None = None
 
     @property
     def patient(self) -> str:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from service.domain.course import Measure, SessionKind, SessionState
-from service.domain.facts import Code, EncounterReading, Fact
-from service.domain.forms import FHIR_BASE, CourseField, FormKind, FormMap
+from service.domain.facts import Code, EncounterReading, Fact, TaskReading
+from service.domain.forms import COUNTED, FHIR_BASE, CourseField, FormKind, FormMap
 from service.domain.scoring import COMPLETE, score
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Meeting:
     episodes: tuple[str, ...]
     conditions: tuple[str, ...]
     labels: tuple[Code, ...]
+    reasons: tuple[Code, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,9 @@ class Form:
     author: str | None
     values: Mapping[CourseField, tuple[str, ...]]
     """Our codes, in the order given; `("true",)` for a ticked box."""
-    planned_sessions: int | None
     labels: tuple[Code, ...]
+    numbers: Mapping[CourseField, int]
+    """Answers to the fields that count something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ def interpret(fact: Fact, mappings: Mappings) -> tuple[Evidence, ...]:
     if isinstance(fact.reading, EncounterReading):
         meeting = _meeting(fact, fact.reading, mappings)
         return () if meeting is None else (meeting,)
+    if isinstance(fact.reading, TaskReading):
+        return ()
     form = mappings.forms.get(fact.reading.questionnaire)
     if form is not None:
         return (_form(fact, fact.reading, form),) if fact.reading.status in COMPLETE else ()
@@ -110,6 +114,8 @@ def _meeting(fact: Fact, reading: EncounterReading, mappings: Mappings) -> Meeti
         uses |= mappings.codes_by_use.get(code, _NOTHING)
     if "crisis" in uses:
         kind = SessionKind.CRISIS
+    elif "preparation" in uses:
+        kind = SessionKind.PREPARATION
     elif "ipt" in uses or "psychotherapy" in uses:
         kind = SessionKind.SESSION
     elif "evaluation" in uses:
@@ -135,6 +141,7 @@ def _meeting(fact: Fact, reading: EncounterReading, mappings: Mappings) -> Meeti
         episodes=reading.episodes,
         conditions=reading.conditions,
         labels=fact.labels,
+        reasons=reading.reasons,
     )
 
 
@@ -158,14 +165,14 @@ def _documented(fact: Fact) -> datetime:
 
 def _form(fact: Fact, reading: ResponseReading, form: FormMap) -> Form:
     values: dict[CourseField, list[str]] = {}
-    planned: int | None = None
+    numbers: dict[CourseField, int] = {}
     for answer in reading.answers:
         field = form.fields.get(answer.link_id.removeprefix("/"))
         if field is None:
             continue
-        if field is CourseField.PLANNED_SESSIONS:
+        if field in COUNTED:
             if answer.number is not None and answer.number.is_integer() and answer.number > 0:
-                planned = int(answer.number)
+                numbers[field] = int(answer.number)
             continue
         given = [own for code in answer.codes if (own := _own_code(code, form)) is not None]
         if answer.boolean:
@@ -180,8 +187,8 @@ def _form(fact: Fact, reading: ResponseReading, form: FormMap) -> Form:
         encounter=_id_of(reading.encounter, "Encounter"),
         author=reading.author,
         values={field: tuple(codes) for field, codes in values.items() if codes},
-        planned_sessions=planned,
         labels=fact.labels,
+        numbers=numbers,
     )
 
 

@@ -100,7 +100,20 @@ class ResponseReading:
     answers: tuple[Answer, ...] = ()
 
 
-Reading = EncounterReading | ResponseReading
+@dataclass(frozen=True, slots=True)
+class TaskReading:
+    """What became of a Task of a plan: how a clinician answered a finding."""
+
+    status: str
+    identifier: str = ""
+    """Value of the identifier that the plan gave it; it names course and finding."""
+    modified: datetime | None = None
+    """`lastModified`."""
+    owner: str | None = None
+    """Reference such as `Practitioner/p-1`."""
+
+
+Reading = EncounterReading | ResponseReading | TaskReading
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,24 @@ class CourseField(StrEnum):
     GAIN = "gain"
     RELAPSE_PREVENTION = "relapse-prevention-plan"
     DECISION = "decision"
+    PROTOCOL = "protocol"
+    AGE = "age"
+    SEX = "administrative-sex"
+    EXCLUSION = "exclusion"
+    STOPPED_BECAUSE = "stopped-because"
+    PATTERN_EFFECT = "pattern-effect"
+    TECHNIQUE_AT_HOME = "technique-at-home"
+    MALADAPTIVE_COPING = "maladaptive-coping"
+    COPING_TREND = "coping-trend"
+    USE_SINCE_LAST = "use-since-last"
+    ADDICTION_CARE = "addiction-care"
+    FUNCTION = "function"
+    COMMUNICATION = "communication"
+    SUPPORT = "support"
+
+
+COUNTED = frozenset({CourseField.PLANNED_SESSIONS, CourseField.AGE})
+"""Fields whose answer is a whole number above zero; the others are coded, or ticked."""
 
 
 @dataclass(frozen=True, slots=True)

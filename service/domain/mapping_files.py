@@ -8,72 +8,46 @@ import tomllib
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from service.domain.course import Decision, Phase, SessionKind, SessionState, Severity
+from service.domain.course import (
+    Classification,
+    Decision,
+    FindingState,
+    Phase,
+    SessionKind,
+    SessionState,
+    Severity,
+    Sex,
+)
 from service.domain.facts import Code
-from service.domain.forms import (
-    FHIR_BASE,
-    CourseField,
-    FormKind,
-    FormMap,
-    SiteForm,
-    map_site_form,
-    read_questionnaire,
-)
-from service.domain.mappings import (
-    EncounterCodes,
-    FocusAreaText,
-    Instrument,
-    MappingError,
-    Mappings,
-    Protocol,
-    Rule,
-    Source,
-)
+from service.domain.forms import FHIR_BASE, CourseField, FormKind, FormMap, read_questionnaire
+from service.domain.instruments import Instrument
+from service.domain.mappings import EncounterCodes, FocusAreaText, MappingError, Mappings, Rule
+from service.domain.protocols import CourseBounds, Protocol
+from service.domain.site import Site, joined, site_forms, site_items
+from service.domain.sourced import FileModel, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
 _M = TypeVar("_M", bound=BaseModel)
 _OTHER_QUESTIONNAIRES = "instruments/others.toml"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SiteInstrument(_Model):
-    """A site's own questionnaire for a known instrument."""
-
-    questionnaires: tuple[str, ...] = ()
-    link_ids: dict[str, int] = {}
-    """The site's linkId to the number of the item, from 1."""
-
-
-class Site(_Model):
-    """What one site adds to the standard mappings."""
-
-    same_practitioner: bool = True
-    """A general psychotherapy encounter counts only if a practitioner of the course took part."""
-    encounters: EncounterCodes = EncounterCodes()
-    instruments: dict[str, SiteInstrument] = {}
-    forms: tuple[SiteForm, ...] = ()
-
-
-class _SourcesFile(_Model):
+class _SourcesFile(FileModel):
     sources: dict[str, Source]
 
 
-class _RulesFile(_Model):
+class _RulesFile(FileModel):
     rules: tuple[Rule, ...]
 
 
-class _FocusAreasFile(_Model):
+class _FocusAreasFile(FileModel):
     areas: tuple[FocusAreaText, ...]
 
 
-class _OtherInstruments(_Model):
+class _OtherInstruments(FileModel):
     questionnaires: dict[str, str]
 
 
@@ -108,31 +82,36 @@ def parse(files: Mapping[str, bytes], site: str | None = None) -> Mappings:
     by_questionnaire = {url: name for name, instrument in instruments.items() for url in instrument.questionnaires}
     site_link_ids: dict[str, dict[str, int]] = {}
     for name, addition in own.instruments.items():
-        link_ids = _site_items(f"{site_file}, instruments", name, addition, instruments)
+        link_ids = site_items(f"{site_file}, instruments", name, addition, instruments)
         by_questionnaire |= dict.fromkeys(addition.questionnaires, name)
         site_link_ids |= dict.fromkeys(addition.questionnaires, link_ids)
+    by_file = {path: _toml(files, path, _RulesFile).rules for path in _under(files, "rules/")}
     mappings = Mappings(
         digest=_digest(files, site_file),
         sources=_toml(files, "sources.toml", _SourcesFile).sources,
+        courses=_toml(files, "courses.toml", CourseBounds),
         protocols=_named_by_file(files, _under(files, "protocols/"), Protocol),
+        site_protocols=own.protocols,
         instruments=instruments,
         other_questionnaires=_toml(files, _OTHER_QUESTIONNAIRES, _OtherInstruments).questionnaires,
         focus_areas=_unique(
             "focus-areas.toml", ((area.code, area) for area in _toml(files, "focus-areas.toml", _FocusAreasFile).areas)
         ),
-        rules=_unique("rules.toml", ((rule.id, rule) for rule in _toml(files, "rules.toml", _RulesFile).rules)),
-        encounters=_joined(_toml(files, "encounters.toml", EncounterCodes), own.encounters),
+        rules={rule.id: rule for rules in by_file.values() for rule in rules},
+        encounters=joined(_toml(files, "encounters.toml", EncounterCodes), own.encounters),
         forms={
             form.questionnaire: form
-            for form in (*_forms(files, displays), *_site_forms(site_file, own, displays, by_questionnaire))
+            for form in (*_forms(files, displays), *site_forms(site_file, own, displays, by_questionnaire))
         },
         displays=displays,
         same_practitioner=own.same_practitioner,
         instrument_by_questionnaire=by_questionnaire,
         site_link_ids=site_link_ids,
     )
-    _check_sources(mappings)
+    _check_rules(by_file)
+    _check_sources(mappings, by_file)
     _check_codes(mappings)
+    _check_references(mappings, site_file)
     return mappings
 
 
@@ -200,25 +179,6 @@ def _unique(path: str, named: Iterable[tuple[str, _M]]) -> dict[str, _M]:
     return found
 
 
-def _joined(standard: EncounterCodes, own: EncounterCodes) -> EncounterCodes:
-    return EncounterCodes(**{use: getattr(standard, use) + getattr(own, use) for use in EncounterCodes.model_fields})
-
-
-def _site_items(
-    where: str, name: str, addition: SiteInstrument, instruments: Mapping[str, Instrument]
-) -> dict[str, int]:
-    """Return the index of the item that each linkId of the site's questionnaire names."""
-    if name not in instruments:
-        msg = f'mappings/{where}: "{name}" is not an instrument of mappings/instruments/.'
-        raise MappingError(msg)
-    count = len(instruments[name].items)
-    for link_id, number in addition.link_ids.items():
-        if not 1 <= number <= count:
-            msg = f"mappings/{where}.{name}.link_ids.{link_id}: items of {name} are numbered from 1 to {count}."
-            raise MappingError(msg)
-    return {link_id.removeprefix("/"): number - 1 for link_id, number in addition.link_ids.items()}
-
-
 def _forms(files: Mapping[str, bytes], displays: Mapping[Code, str]) -> Iterator[FormMap]:
     for path in _under(files, "forms/", ending=".json"):
         questionnaire = _loaded(files, path, json.loads)
@@ -235,21 +195,6 @@ def _forms(files: Mapping[str, bytes], displays: Mapping[Code, str]) -> Iterator
             raise MappingError(msg) from error
 
 
-def _site_forms(
-    path: str, own: Site, displays: Mapping[Code, str], by_questionnaire: Mapping[str, str]
-) -> Iterator[FormMap]:
-    known = frozenset(code.code for code in displays)
-    for place, form in enumerate(own.forms):
-        if form.questionnaire in by_questionnaire:
-            msg = f"mappings/{path}, forms[{place}].questionnaire: is an instrument's too; name it once."
-            raise MappingError(msg)
-        try:
-            yield map_site_form(form, known)
-        except ValueError as error:
-            msg = f"mappings/{path}, forms[{place}].{error}."
-            raise MappingError(msg) from error
-
-
 def _check_codes(mappings: Mappings) -> None:
     """Our CodeSystems hold the very codes that the service, the rules and the focus areas name."""
     known: dict[str, tuple[str, Iterable[str]]] = {
@@ -259,35 +204,80 @@ def _check_codes(mappings: Mappings) -> None:
         "session-state": ("the service's session states", SessionState),
         "session-kind": ("the service's kinds of contact", SessionKind),
         "decision": ("the service's decisions", Decision),
+        "finding-state": ("the service's states of a finding", FindingState),
+        "outcome": ("the service's classifications of an outcome", Classification),
+        "administrative-sex": ("the service's values of sex", Sex),
+        "protocol": ("mappings/protocols/", mappings.protocols),
         "finding-severity": ("the service's severities", Severity),
         "focus-area": ("mappings/focus-areas.toml", mappings.focus_areas),
-        "finding-rule": ("mappings/rules.toml", mappings.rules),
+        "finding-rule": ("mappings/rules/", mappings.rules),
     }
     for name, (what, codes) in known.items():
-        system = f"{FHIR_BASE}/CodeSystem/{name}"
-        differing = {code.code for code in mappings.displays if code.system == system} ^ set(codes)
+        differing = _codes_of(name, mappings) ^ set(codes)
         if differing:
             odd = ", ".join(sorted(differing))
             msg = f"mappings/terminology/CodeSystem-{name}.json, concept: differs from {what} in {odd}."
             raise MappingError(msg)
+
+
+def _check_references(mappings: Mappings, site_file: str) -> None:
+    """What one file names of another is there."""
+    fields = frozenset(CourseField)
+    exclusions = _codes_of("exclusion", mappings)
+    strategies = _codes_of("technique", mappings) | _codes_of("phase-task", mappings)
+    named: list[tuple[str, Iterable[str], Container[str], str]] = [
+        ("courses.toml, protocol", (mappings.courses.protocol,), mappings.protocols, "a protocol"),
+    ]
     for name, protocol in mappings.protocols.items():
-        for measure in protocol.reviews.measures:
-            if measure not in mappings.instruments:
-                msg = f'mappings/protocols/{protocol.id}.toml, reviews.measures: "{measure}" is not an instrument.'
-                raise MappingError(msg)
-        for task in protocol.initial.tasks:
-            if task not in set(CourseField):
-                msg = f'mappings/protocols/{name}.toml, initial.tasks: "{task}" is not a course field.'
+        file = f"protocols/{name}.toml"
+        named += [
+            (f"{file}, reviews.measures", protocol.reviews.measures, mappings.instruments, "an instrument"),
+            (f"{file}, initial.tasks", protocol.initial.tasks, fields, "a course field"),
+            (f"{file}, exclusions", [each.code for each in protocol.exclusions], exclusions, "a code of exclusion"),
+        ]
+    for name, instrument in mappings.instruments.items():
+        longer = () if instrument.part_of is None else (instrument.part_of,)
+        others = mappings.instruments.keys() - {name}
+        named.append((f"instruments/{name}.toml, part_of", longer, others, "another instrument"))
+    named += [
+        (f"focus-areas.toml, {area.code}.strategies", area.strategies, strategies, "a code of technique or phase-task")
+        for area in mappings.focus_areas.values()
+    ]
+    named += [
+        (f"{site_file}, protocols[{place}].protocol", (chosen.protocol,), mappings.protocols, "a protocol")
+        for place, chosen in enumerate(mappings.site_protocols)
+    ]
+    for where, names, known, what in named:
+        for name in names:
+            if name not in known:
+                msg = f'mappings/{where}: "{name}" is not {what}.'
                 raise MappingError(msg)
 
 
-def _check_sources(mappings: Mappings) -> None:
+def _codes_of(name: str, mappings: Mappings) -> frozenset[str]:
+    system = f"{FHIR_BASE}/CodeSystem/{name}"
+    return frozenset(code.code for code in mappings.displays if code.system == system)
+
+
+def _check_rules(by_file: Mapping[str, tuple[Rule, ...]]) -> None:
+    """No rule is there twice, in one file or in two."""
+    seen: set[str] = set()
+    for path, rules in by_file.items():
+        for rule in rules:
+            if rule.id in seen:
+                msg = f'mappings/{path}: "{rule.id}" is there twice.'
+                raise MappingError(msg)
+            seen.add(rule.id)
+
+
+def _check_sources(mappings: Mappings, rules: Mapping[str, tuple[Rule, ...]]) -> None:
     """Every source that a protocol, instrument, focus area or rule rests on is described."""
     resting: dict[str, Mapping[str, BaseModel]] = {
         "protocols/{}.toml": mappings.protocols,
         "instruments/{}.toml": mappings.instruments,
         "focus-areas.toml, {}": mappings.focus_areas,
-        "rules.toml, {}": mappings.rules,
+        "{}": {"courses.toml": mappings.courses},
+        **{f"{path}, {{}}": {rule.id: rule for rule in found} for path, found in rules.items()},
     }
     for where, models in resting.items():
         for name, model in models.items():

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from service.domain.course import Measure
-    from service.domain.mappings import Instrument, Mappings
+    from service.domain.instruments import Instrument
+    from service.domain.mappings import Mappings
 
 
 def changes(measures: Iterable[Measure], mappings: Mappings) -> tuple[Change, ...]:

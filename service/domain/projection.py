@@ -26,7 +26,8 @@ from service.domain.course import (
 from service.domain.evidence import Form, Meeting, Scored, interpret
 from service.domain.forms import CourseField, FormKind
 from service.domain.progress import changes
-from service.domain.rules import Case, findings
+from service.domain.rules import findings
+from service.domain.rules.case import Case
 from service.domain.sessions import Sittings, join, numbered
 from service.domain.treatments import Treatment, treatments
 
@@ -37,9 +38,8 @@ if TYPE_CHECKING:
     from service.domain.course import Measure
     from service.domain.evidence import Evidence
     from service.domain.facts import Fact, PatientKey
-    from service.domain.mappings import Mappings, Protocol
-
-ADULT = "adult-standard"
+    from service.domain.mappings import Mappings
+    from service.domain.protocols import Protocol
 
 _BOXES = (
     CourseField.DIAGNOSIS,
@@ -60,7 +60,7 @@ def project_evidence(
     patient: PatientKey, evidence: Iterable[Evidence], as_of: datetime, mappings: Mappings
 ) -> Projection:
     """As `project`, from facts that are interpreted already."""
-    protocol = mappings.protocols[ADULT]
+    protocol = mappings.protocols[mappings.courses.protocol]
     known: list[Evidence] = []
     ahead: list[datetime] = []
     for item in evidence:
@@ -68,7 +68,7 @@ def project_evidence(
             ahead.append(item.start)
         else:
             known.append(item)
-    found = treatments(known, protocol.course, same_practitioner=mappings.same_practitioner)
+    found = treatments(known, mappings.courses, same_practitioner=mappings.same_practitioner)
     for treatment in found:
         ahead.extend(_steps_ahead(treatment, as_of, protocol))
     found.sort(key=attrgetter("opened", "anchor"))
@@ -84,7 +84,7 @@ def _course(
     protocol: Protocol,
 ) -> Course:
     forms = treatment.forms
-    joined = join(treatment.meetings, forms, as_of, protocol.course)
+    joined = join(treatment.meetings, forms, as_of, protocol.attendance)
     planned, agreed = _planned(forms, protocol)
     documented = tuple(_documented(forms))
     ending = _ending(forms)
@@ -105,6 +105,8 @@ def _course(
         sessions=sessions,
         held=held,
         joined=joined,
+        meetings=treatment.meetings,
+        forms=forms,
         initial_complete=complete,
         last_activity=last_activity(treatment, joined),
         as_of=as_of,
@@ -145,8 +147,8 @@ def last_activity(treatment: Treatment, joined: Sittings) -> datetime:
 
 def _steps_ahead(treatment: Treatment, as_of: datetime, protocol: Protocol) -> Iterator[datetime]:
     """The instants to come at which this treatment's projection may change by itself, the next one among them."""
-    unrecorded = protocol.course.unrecorded_after.days
-    stalled = protocol.course.stalled_after.days
+    unrecorded = protocol.attendance.unrecorded_after.days
+    stalled = protocol.attendance.stalled_after.days
     longest_ago = as_of - max(unrecorded, stalled)
     if treatment.opened > longest_ago:
         yield from _after(as_of, treatment.opened + stalled)
@@ -194,8 +196,8 @@ class _Stage:
 
 def _planned(forms: list[Form], protocol: Protocol) -> tuple[int, bool]:
     for form in reversed(forms):
-        if form.planned_sessions is not None:
-            return form.planned_sessions, True
+        if CourseField.PLANNED_SESSIONS in form.numbers:
+            return form.numbers[CourseField.PLANNED_SESSIONS], True
     return protocol.sessions.default.count, False
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.domain.facts import Answer, ResponseReading
-    from service.domain.mappings import Instrument
+    from service.domain.instruments import Instrument
 
 COMPLETE = frozenset({"completed", "amended"})
 """QuestionnaireResponse statuses whose answers stand as given."""
@@ -87,7 +87,7 @@ def _item(answer: Answer, instrument: Instrument, site: Mapping[str, int]) -> tu
 
 def _is_total(answer: Answer, instrument: Instrument) -> bool:
     return answer.link_id.removeprefix("/") in instrument.total_ids or any(
-        code == instrument.total for _, code in answer.item_codes
+        code in instrument.total_codes for _, code in answer.item_codes
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from service.domain.course import Phase
     from service.domain.evidence import Form, Meeting
-    from service.domain.mappings import CourseBounds
+    from service.domain.protocols import Attendance
 
 _OPEN = frozenset({SessionState.PLANNED, SessionState.IN_PROGRESS})
 _TAKEN_IN = frozenset({SessionState.HELD, SessionState.UNRECORDED, *_OPEN})
@@ -61,14 +61,14 @@ class Sittings:
     """Session forms of encounters that were cancelled or not attended."""
 
 
-def join(meetings: Iterable[Meeting], forms: Iterable[Form], as_of: datetime, bounds: CourseBounds) -> Sittings:
+def join(meetings: Iterable[Meeting], forms: Iterable[Form], as_of: datetime, attendance: Attendance) -> Sittings:
     """Return the sittings that meetings and session forms tell of.
 
     Held encounters of one calendar day are one sitting, and take planned ones of that day in. A form
     belongs to the encounter that it names, else to the sitting of its day, else to the last one held
-    within `bounds.form_match` days before it; one that fits none is a held sitting by itself.
+    within `attendance.form_match` days before it; one that fits none is a held sitting by itself.
     """
-    sittings = _merged_days(_as_known(meetings, as_of, bounds))
+    sittings = _merged_days(_as_known(meetings, as_of, attendance))
     written = sorted((form for form in forms if form.kind is FormKind.SESSION), key=_ORDER)
     by_encounter = {meeting.encounter: sitting for sitting in sittings for meeting in sitting.meetings}
     unheld: list[tuple[Form, Sitting]] = []
@@ -87,14 +87,14 @@ def join(meetings: Iterable[Meeting], forms: Iterable[Form], as_of: datetime, bo
         # A form may have made its sitting a held one, which takes in others of its day.
         sittings = _merged_days(sittings)
     if loose:
-        sittings.extend(_given_a_place(loose, [sitting for sitting in sittings if sitting.counts], bounds))
+        sittings.extend(_given_a_place(loose, [sitting for sitting in sittings if sitting.counts], attendance))
         sittings.sort(key=_ORDER)
     return Sittings(tuple(sittings), tuple(unheld))
 
 
-def _as_known(meetings: Iterable[Meeting], as_of: datetime, bounds: CourseBounds) -> list[Sitting]:
+def _as_known(meetings: Iterable[Meeting], as_of: datetime, attendance: Attendance) -> list[Sitting]:
     """Each meeting by itself, in the state that it is in as of an instant."""
-    unrecorded = bounds.unrecorded_after.days
+    unrecorded = attendance.unrecorded_after.days
     known = []
     for meeting in meetings:
         state, future = meeting.state, False
@@ -125,7 +125,7 @@ def _merged_days(sittings: list[Sitting]) -> list[Sitting]:
     return kept
 
 
-def _given_a_place(loose: Iterable[Form], held: list[Sitting], bounds: CourseBounds) -> Iterator[Sitting]:
+def _given_a_place(loose: Iterable[Form], held: list[Sitting], attendance: Attendance) -> Iterator[Sitting]:
     """Add forms that name no encounter to held sittings; yield the sittings that are made for those that fit none.
 
     Forms and sittings come by start, and `held` is kept so.
@@ -133,7 +133,7 @@ def _given_a_place(loose: Iterable[Form], held: list[Sitting], bounds: CourseBou
     by_day: dict[date, Sitting] = {}
     for sitting in held:
         by_day.setdefault(sitting.day, sitting)
-    window = bounds.form_match.days
+    window = attendance.form_match.days
     for form in loose:
         fitting = by_day.get(form.start.date()) or _last_without_form(held, form.start - window, form.start)
         if fitting is None:
@@ -184,6 +184,12 @@ def _session(sitting: Sitting, number: int | None, phase: Phase | None) -> Sessi
         techniques=_codes(forms, CourseField.TECHNIQUE),
         coping=_codes(forms, CourseField.COPING),
         next_steps=_codes(forms, CourseField.NEXT_STEP),
+        effects=_codes(forms, CourseField.PATTERN_EFFECT),
+        techniques_at_home=_codes(forms, CourseField.TECHNIQUE_AT_HOME),
+        maladaptive_coping=_codes(forms, CourseField.MALADAPTIVE_COPING),
+        coping_trend=_code(forms, CourseField.COPING_TREND),
+        use_since_last=_code(forms, CourseField.USE_SINCE_LAST),
+        addiction_care=_code(forms, CourseField.ADDICTION_CARE),
     )
 
 
@@ -191,3 +197,9 @@ def _codes(forms: list[Form], course_field: CourseField) -> tuple[str, ...]:
     if not forms:
         return ()
     return tuple(dict.fromkeys([code for form in forms for code in form.values.get(course_field, ())]))
+
+
+def _code(forms: list[Form], course_field: CourseField) -> str | None:
+    """What the last form to answer says, where one answer is asked for."""
+    codes = _codes(forms, course_field)
+    return codes[-1] if codes else None

@@ -16,8 +16,12 @@ _COURSE = TypeAdapter(Course)
 
 
 def dump(course: Course) -> bytes:
-    """Return the canonical JSON of a course: equal courses give equal bytes."""
-    return _COURSE.dump_json(course)
+    """Return the canonical JSON of a course: equal courses give equal bytes.
+
+    What is as a new course has it is left out, so that a state is no longer than what there is to say, and a
+    state from before an element was known still loads.
+    """
+    return _COURSE.dump_json(course, exclude_defaults=True)
 
 
 def load(state: bytes | str) -> Course:

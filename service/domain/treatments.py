@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.domain.evidence import Evidence
-    from service.domain.mappings import CourseBounds
+    from service.domain.protocols import CourseBounds
 
 
 _SESSION = SessionKind.SESSION  # an enum's member costs a call wherever it is named

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 READ_TYPES = frozenset({"Encounter", "QuestionnaireResponse"})
 """Resource types that become facts."""
-CANDIDATE_USES = frozenset({"ipt", "psychotherapy", "evaluation", "crisis"})
+CANDIDATE_USES = frozenset({"ipt", "psychotherapy", "preparation", "evaluation", "crisis"})
 """Uses of an encounter code that may make its encounter a session or an assessment."""
 _LOINC_OR_NONE = frozenset({LOINC, ""})
 

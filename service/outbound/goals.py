@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from service.domain.course import Change, Course
-    from service.domain.mappings import Instrument, Mappings
+    from service.domain.instruments import Instrument
+    from service.domain.mappings import Mappings
 
 UCUM = "http://unitsofmeasure.org"
 
@@ -83,11 +84,7 @@ def _symptom_goal(course: Course, mappings: Mappings, instrument: Instrument, ch
     resource["statusDate"] = change.latest_on.isoformat()
     resource["target"] = [
         {
-            "measure": {
-                "coding": [
-                    {"system": LOINC, "code": instrument.total, "display": f"{clean(instrument.title)} total score"}
-                ]
-            },
+            "measure": _total_score(instrument),
             "detailQuantity": {
                 "value": threshold,
                 "comparator": "<",
@@ -98,6 +95,13 @@ def _symptom_goal(course: Course, mappings: Mappings, instrument: Instrument, ch
         }
     ]
     return role, _due(course, resource)
+
+
+def _total_score(instrument: Instrument) -> Element:
+    words = f"{clean(instrument.title)} total score"
+    if instrument.total is None:
+        return {"text": words}
+    return {"coding": [{"system": LOINC, "code": instrument.total, "display": words}]}
 
 
 def _achievement(course: Course, change: Change, threshold: int) -> str:

@@ -36,7 +36,7 @@ class Story:
     shows: str
     """What it illustrates, in a few words."""
     rules: tuple[str, ...]
-    """Rules of `mappings/rules.toml` that find something in it, once it is played to its end."""
+    """Rules of `mappings/rules/` that find something in it, once it is played to its end."""
     focus: str
     held: int
     """Sessions held by the end of the story."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from service.domain.facts import Answer, Code, EncounterReading, ResponseReading
+from service.domain.facts import Answer, Code, EncounterReading, ResponseReading, TaskReading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _ENCOUNTER = 0
 _RESPONSE = 1
+_TASK = 2
 _VOCABULARY = 65_536
 """Distinct codes, and distinct answers, kept decoded: some 20 MB each at the most."""
 
@@ -45,6 +46,15 @@ def encode(reading: Reading) -> str:
             reading.part_of,
             reading.conditions,
             reading.locations,
+        ]
+    elif isinstance(reading, TaskReading):
+        body = [
+            FORMAT,
+            _TASK,
+            reading.status,
+            reading.identifier,
+            reading.modified and reading.modified.isoformat(),
+            reading.owner,
         ]
     else:
         body = [
@@ -98,6 +108,9 @@ def decode(body: str) -> Reading:
             tuple(conditions),
             tuple(locations),
         )
+    if kind == _TASK:
+        status, identifier, modified, owner = elements
+        return TaskReading(status, identifier, modified and datetime.fromisoformat(modified), owner)
     status, questionnaire, authored, encounter, author, answers = elements
     return ResponseReading(
         status,

@@ -62,7 +62,10 @@ def test_the_digest_follows_what_is_read_and_nothing_else(mapping_files: dict[st
     """A document or another site's file changes no revision; a rule's sentence does."""
     digest = parse(mapping_files).digest
     assert digest == parse(mapping_files | {"README.md": b"other", "sites/other.toml": b""}).digest
-    assert digest != parse(with_change(mapping_files, "rules.toml", "contact the patient", "call the patient")).digest
+    assert (
+        digest
+        != parse(with_change(mapping_files, "rules/safety.toml", "contact the patient", "call the patient")).digest
+    )
 
 
 def test_the_example_site_adds_its_codes_instrument_and_form(mapping_files: dict[str, bytes]) -> None:
@@ -101,7 +104,7 @@ def test_a_wrong_snomed_ct_check_digit_is_named_with_its_place(mapping_files: di
     [
         (PHQ_9, PHQ_9),
         ("protocols/adult-standard.toml", "protocols/adult-standard.toml"),
-        ("rules.toml", "rules.toml, review.firm"),
+        ("rules/reviews.toml", "rules/reviews.toml, review.firm"),
         ("focus-areas.toml", "focus-areas.toml, grief"),
     ],
 )
@@ -110,7 +113,7 @@ def test_a_source_that_is_not_described_is_named(mapping_files: dict[str, bytes]
     known = {
         PHQ_9: "kroenke-2001",
         "protocols/adult-standard.toml": "ipt-uk-stages",
-        "rules.toml": "icsi-depression-2016",
+        "rules/reviews.toml": "icsi-depression-2016",
         "focus-areas.toml": "ipt-key-strategies",
     }[path]
     files = with_change(mapping_files, path, f'"{known}"', '"hearsay"')
@@ -156,14 +159,14 @@ def test_a_default_outside_the_agreed_range_is_named(mapping_files: dict[str, by
 
 def test_a_file_that_is_not_toml_is_named_with_the_line(mapping_files: dict[str, bytes]) -> None:
     """Where the parser stopped."""
-    files = mapping_files | {"rules.toml": b"[[rules]]\nid = \n"}
-    assert "mappings/rules.toml: Invalid value (at line 2, column 6)." == problem(files)
+    files = mapping_files | {"rules/reviews.toml": b"[[rules]]\nid = \n"}
+    assert "mappings/rules/reviews.toml: Invalid value (at line 2, column 6)." == problem(files)
 
 
 def test_a_file_that_is_not_utf_8_is_named(mapping_files: dict[str, bytes]) -> None:
     """As is a wrong encoding."""
-    assert problem(mapping_files | {"rules.toml": b"\xff"}).startswith(
-        "mappings/rules.toml: 'utf-8' codec can't decode"
+    assert problem(mapping_files | {"rules/reviews.toml": b"\xff"}).startswith(
+        "mappings/rules/reviews.toml: 'utf-8' codec can't decode"
     )
 
 
@@ -187,15 +190,15 @@ def test_an_instrument_is_named_as_its_file(mapping_files: dict[str, bytes]) -> 
 
 def test_a_rule_that_is_there_twice_is_named(mapping_files: dict[str, bytes]) -> None:
     """The later one would hide the first."""
-    files = with_change(mapping_files, "rules.toml", '"review.firm"', '"review.soft"')
-    assert 'mappings/rules.toml: "review.soft" is there twice.' == problem(files)
+    files = with_change(mapping_files, "rules/reviews.toml", '"review.firm"', '"review.soft"')
+    assert 'mappings/rules/reviews.toml: "review.soft" is there twice.' == problem(files)
 
 
 def test_a_code_system_that_lacks_a_rule_is_named(mapping_files: dict[str, bytes]) -> None:
     """A plan names no code that its CodeSystem doesn't define."""
-    files = with_change(mapping_files, "rules.toml", '"review.firm"', '"review.late"')
+    files = with_change(mapping_files, "rules/reviews.toml", '"review.firm"', '"review.late"')
     expected = (
-        "mappings/terminology/CodeSystem-finding-rule.json, concept: differs from mappings/rules.toml in"
+        "mappings/terminology/CodeSystem-finding-rule.json, concept: differs from mappings/rules/ in"
         " review.firm, review.late."
     )
     assert expected == problem(files)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.facts import Answer, Code, EncounterReading, Reading, ResponseReading
+from service.domain.facts import Answer, Code, EncounterReading, Reading, ResponseReading, TaskReading
 from service.store.codec import decode, decode_labels, encode, encode_labels
 
 TEXTS = st.text(max_size=8)
@@ -23,30 +23,34 @@ OFFSETS = st.timedeltas(timedelta(hours=-14), timedelta(hours=14)).map(
 INSTANTS = st.none() | st.datetimes(timezones=OFFSETS).map(lambda instant: instant.replace(fold=0))
 NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
-READINGS: st.SearchStrategy[Reading] = st.builds(
-    EncounterReading,
-    TEXTS,
-    CODES,
-    CODES,
-    CODES,
-    INSTANTS,
-    INSTANTS,
-    REFERENCES,
-    REFERENCES,
-    REFERENCES,
-    st.none() | TEXTS,
-    REFERENCES,
-    REFERENCES,
-) | st.builds(
-    ResponseReading,
-    TEXTS,
-    TEXTS,
-    INSTANTS,
-    st.none() | TEXTS,
-    st.none() | TEXTS,
-    st.lists(st.builds(Answer, TEXTS, CODES, CODES, NUMBERS, st.none() | st.booleans(), NUMBERS), max_size=3).map(
-        tuple
-    ),
+READINGS: st.SearchStrategy[Reading] = (
+    st.builds(TaskReading, TEXTS, TEXTS, INSTANTS, st.none() | TEXTS)
+    | st.builds(
+        EncounterReading,
+        TEXTS,
+        CODES,
+        CODES,
+        CODES,
+        INSTANTS,
+        INSTANTS,
+        REFERENCES,
+        REFERENCES,
+        REFERENCES,
+        st.none() | TEXTS,
+        REFERENCES,
+        REFERENCES,
+    )
+    | st.builds(
+        ResponseReading,
+        TEXTS,
+        TEXTS,
+        INSTANTS,
+        st.none() | TEXTS,
+        st.none() | TEXTS,
+        st.lists(st.builds(Answer, TEXTS, CODES, CODES, NUMBERS, st.none() | st.booleans(), NUMBERS), max_size=3).map(
+            tuple
+        ),
+    )
 )
 
 
@@ -77,3 +81,16 @@ def test_body_of_a_later_release_is_refused() -> None:
     """Half-read facts would make wrong courses."""
     with pytest.raises(ValueError, match="this release"):
         decode('[2,0,"finished"]')
+
+
+@pytest.mark.parametrize(
+    ("body", "reading"),
+    [
+        ('[1,0,"finished",[],[],[],null,null,[],[],[],null,[],[]]', EncounterReading("finished")),
+        ('[1,1,"completed","",null,null,null,[]]', ResponseReading("completed")),
+        ('[1,2,"completed","",null,null]', TaskReading("completed")),
+    ],
+)
+def test_body_of_an_earlier_release_is_still_read(body: str, reading: Reading) -> None:
+    """What lies in the stores of those who upgrade."""
+    assert reading == decode(body)

@@ -1,0 +1,53 @@
+"""The rules: what a course's record gives reason to tell a clinician.
+
+Each rule is a small pure function of a case that yields what it raises; its title, version, sentence and
+sources stand in the file of `mappings/rules/` of its module's name, its thresholds there, in the protocol or in
+the instrument. No rule decides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.domain.course import Finding, Severity
+from service.domain.rules import attendance, change, ending, phases, records, reviews, safety
+
+if TYPE_CHECKING:
+    from service.domain.mappings import Mappings
+    from service.domain.protocols import Protocol
+    from service.domain.rules.case import Case, Raised
+
+RULES = (
+    *safety.RULES,
+    *change.RULES,
+    *phases.RULES,
+    *reviews.RULES,
+    *ending.RULES,
+    *attendance.RULES,
+    *records.RULES,
+)
+"""Every rule function, in the order in which a clinician would ask."""
+
+_URGENCY = {severity: place for place, severity in enumerate(Severity)}
+
+
+def findings(case: Case, mappings: Mappings, protocol: Protocol) -> tuple[Finding, ...]:
+    """Return what the rules find in a course, the most urgent first, then by date."""
+    found = [_finding(raised, mappings) for rule in RULES for raised in rule(case, mappings, protocol)]
+    found.sort(key=lambda finding: (_URGENCY[finding.severity], finding.raised, finding.rule, finding.id))
+    return tuple(found)
+
+
+def _finding(raised: Raised, mappings: Mappings) -> Finding:
+    rule = mappings.rules[raised.rule]
+    return Finding(
+        id=f"{raised.rule}/{raised.key}" if raised.key else raised.rule,
+        rule=rule.id,
+        version=rule.version,
+        severity=rule.severity,
+        raised=raised.on,
+        due=raised.due,
+        values=tuple(raised.values.items()),
+        facts=tuple(dict.fromkeys(raised.facts)),
+        source=rule.sources[0],
+    )

@@ -1,0 +1,35 @@
+"""Answers about self-harm, which call a clinician whatever the total."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.domain.rules.case import Raised
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.domain.mappings import Mappings
+    from service.domain.protocols import Protocol
+    from service.domain.rules.case import Case, Values
+
+
+def _safety(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """PHQ-9 item 9 of 1 or more calls a clinician the same day, whatever the total (Kroenke 2001)."""
+    del protocol
+    for measure in case.measures:
+        if not (measure.safety or measure.safety_unanswered):
+            continue
+        instrument = mappings.instruments[measure.instrument]
+        if instrument.safety is None:
+            continue
+        on = measure.taken.date()
+        values: Values = {"instrument": instrument.title, "on": on.isoformat()}
+        if measure.safety is not None and measure.safety >= instrument.safety.at_least.value:
+            scored: Values = values | {"item": instrument.safety.item, "score": measure.safety}
+            yield Raised("safety.self-harm-item", on, scored, (measure.fact,), due=on, key=measure.fact)
+        elif measure.safety_unanswered:
+            yield Raised("safety.item-unanswered", on, values, (measure.fact,), key=measure.fact)
+
+
+RULES = (_safety,)

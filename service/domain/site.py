@@ -1,0 +1,74 @@
+"""What one site adds to the standard mappings: its codes, questionnaires, forms and choice of protocols."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from service.domain.forms import FormMap, SiteForm, map_site_form
+from service.domain.mappings import EncounterCodes, MappingError
+from service.domain.protocols import SiteProtocol
+from service.domain.sourced import FileModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from service.domain.facts import Code
+    from service.domain.instruments import Instrument
+
+
+class SiteInstrument(FileModel):
+    """A site's own questionnaire for a known instrument."""
+
+    questionnaires: tuple[str, ...] = ()
+    link_ids: dict[str, int] = Field(default_factory=dict)
+    """The site's linkId to the number of the item, from 1."""
+
+
+class Site(FileModel):
+    """What one site adds to the standard mappings."""
+
+    same_practitioner: bool = True
+    """A general psychotherapy encounter counts only if a practitioner of the course took part."""
+    encounters: EncounterCodes = EncounterCodes()
+    instruments: dict[str, SiteInstrument] = Field(default_factory=dict)
+    forms: tuple[SiteForm, ...] = ()
+    protocols: tuple[SiteProtocol, ...] = ()
+    """The first that fits a patient counts."""
+
+
+def joined(standard: EncounterCodes, own: EncounterCodes) -> EncounterCodes:
+    """Return the standard codes with the site's own after them, by use."""
+    return EncounterCodes(**{use: getattr(standard, use) + getattr(own, use) for use in EncounterCodes.model_fields})
+
+
+def site_items(
+    where: str, name: str, addition: SiteInstrument, instruments: Mapping[str, Instrument]
+) -> dict[str, int]:
+    """Return the index of the item that each linkId of the site's questionnaire names."""
+    if name not in instruments:
+        msg = f'mappings/{where}: "{name}" is not an instrument of mappings/instruments/.'
+        raise MappingError(msg)
+    count = len(instruments[name].items)
+    for link_id, number in addition.link_ids.items():
+        if not 1 <= number <= count:
+            msg = f"mappings/{where}.{name}.link_ids.{link_id}: items of {name} are numbered from 1 to {count}."
+            raise MappingError(msg)
+    return {link_id.removeprefix("/"): number - 1 for link_id, number in addition.link_ids.items()}
+
+
+def site_forms(
+    path: str, own: Site, displays: Mapping[Code, str], by_questionnaire: Mapping[str, str]
+) -> Iterator[FormMap]:
+    """Yield the maps of the site's own forms. Raises MappingError."""
+    known = frozenset(code.code for code in displays)
+    for place, form in enumerate(own.forms):
+        if form.questionnaire in by_questionnaire:
+            msg = f"mappings/{path}, forms[{place}].questionnaire: is an instrument's too; name it once."
+            raise MappingError(msg)
+        try:
+            yield map_site_form(form, known)
+        except ValueError as error:
+            msg = f"mappings/{path}, forms[{place}].{error}."
+            raise MappingError(msg) from error
