@@ -6,25 +6,14 @@ A pure function: any order, repetition or split of the facts gives the same cour
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from service.domain.course import (
-    Course,
-    Decision,
-    Documented,
-    Ending,
-    FocusArea,
-    PatientGoal,
-    Phase,
-    Projection,
-    SessionKind,
-    SessionState,
-    course_id,
-)
+from service.domain.course import Course, Decision, Projection, SessionKind, SessionState, Sex, course_id
 from service.domain.evidence import Form, Meeting, Scored, interpret
-from service.domain.forms import CourseField, FormKind
+from service.domain.focus import focus_areas, patient_goals
+from service.domain.forms import CourseField
+from service.domain.phases import Stage, complete_on, documented, ending_of, planned_sessions
 from service.domain.progress import changes
 from service.domain.rules import findings
 from service.domain.rules.case import Case
@@ -41,13 +30,8 @@ if TYPE_CHECKING:
     from service.domain.mappings import Mappings
     from service.domain.protocols import Protocol
 
-_BOXES = (
-    CourseField.DIAGNOSIS,
-    CourseField.INVENTORY,
-    CourseField.PRIMARY_FOCUS,
-    CourseField.FORMULATION,
-    CourseField.AGREEMENT,
-)
+_SEXES = {sex.value: sex for sex in Sex}
+_HELD = SessionState.HELD  # an enum's member costs a call wherever it is named
 
 
 def project(patient: PatientKey, facts: Iterable[Fact], as_of: datetime, mappings: Mappings) -> Projection:
@@ -85,11 +69,11 @@ def _course(
 ) -> Course:
     forms = treatment.forms
     joined = join(treatment.meetings, forms, as_of, protocol.attendance)
-    planned, agreed = _planned(forms, protocol)
-    documented = tuple(_documented(forms))
-    ending = _ending(forms)
-    complete = _complete_on(documented, protocol)
-    stage = _Stage(planned, protocol.ending.count, complete, ending)
+    planned, agreed = planned_sessions(forms, protocol)
+    done = tuple(documented(forms))
+    ending = ending_of(forms)
+    complete = complete_on(done, protocol)
+    stage = Stage(planned, protocol.ending.count, complete, ending)
     sessions = numbered(joined.sittings, stage.of_session)
     held = [session for session in sessions if session.number is not None]
     closed = ending.on if ending is not None and ending.decision is Decision.END else None
@@ -99,7 +83,7 @@ def _course(
         anchor=treatment.anchor,
         phase=stage.of_course(len(held)),
         planned_sessions=planned,
-        documented=documented,
+        documented=done,
         measures=measures,
         changes=of_course,
         sessions=sessions,
@@ -124,9 +108,9 @@ def _course(
         planned_sessions_agreed=agreed,
         held=len(held),
         sessions=sessions,
-        documented=documented,
-        focus_areas=tuple(_focus_areas(forms)),
-        goals=tuple(_goals(forms)),
+        documented=done,
+        focus_areas=tuple(focus_areas(forms)),
+        goals=tuple(patient_goals(forms)),
         measures=measures,
         changes=of_course,
         ending=ending,
@@ -137,6 +121,9 @@ def _course(
         encounters=len(treatment.meetings),
         responses=len({item.reference for item in treatment.measures}) + len(forms),
         labels=tuple(sorted({label for item in _all(treatment) for label in item.labels})),
+        latest=_latest(treatment, as_of),
+        sex=_sex(forms),
+        age=_age(forms),
     )
 
 
@@ -166,111 +153,6 @@ def _after(as_of: datetime, *instants: datetime) -> Iterator[datetime]:
     return (instant for instant in instants if instant > as_of)
 
 
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """What decides the phase: documents and counts, never a score."""
-
-    planned: int
-    ending_sessions: int
-    complete: date | None
-    ending: Ending | None
-
-    def of_session(self, number: int, day: date) -> Phase:
-        if self.ending is not None and self.ending.decision is Decision.MAINTENANCE and day > self.ending.on:
-            return Phase.MAINTENANCE
-        if number == 1 or self.complete is None or day <= self.complete:
-            return Phase.INITIAL
-        return Phase.ENDING if number > self.planned - self.ending_sessions else Phase.MIDDLE
-
-    def of_course(self, held: int) -> Phase:
-        if self.ending is not None and self.ending.decision is Decision.END:
-            return Phase.CLOSED
-        if self.ending is not None and self.ending.decision is Decision.MAINTENANCE:
-            return Phase.MAINTENANCE
-        if held == 0:
-            return Phase.ASSESSMENT_PENDING
-        if self.complete is None:
-            return Phase.INITIAL
-        return Phase.ENDING if held > self.planned - self.ending_sessions else Phase.MIDDLE
-
-
-def _planned(forms: list[Form], protocol: Protocol) -> tuple[int, bool]:
-    for form in reversed(forms):
-        if CourseField.PLANNED_SESSIONS in form.numbers:
-            return form.numbers[CourseField.PLANNED_SESSIONS], True
-    return protocol.sessions.default.count, False
-
-
-def _documented(forms: list[Form]) -> Iterator[Documented]:
-    """The first documentation of each task of a phase."""
-    seen: set[str] = set()
-    for form in forms:
-        tasks = [str(box) for box in _BOXES if form.values.get(box)]
-        for task in (*tasks, *form.values.get(CourseField.PHASE_TASK, ())):
-            if task not in seen:
-                seen.add(task)
-                yield Documented(task, form.start.date(), form.reference)
-
-
-def _complete_on(documented: Iterable[Documented], protocol: Protocol) -> date | None:
-    """When the last of the initial phase's tasks was documented; None while one is missing."""
-    days = {document.task: document.on for document in documented}
-    if any(task not in days for task in protocol.initial.tasks):
-        return None
-    return max(days[task] for task in protocol.initial.tasks)
-
-
-def _focus_areas(forms: list[Form]) -> Iterator[FocusArea]:
-    """The areas that the latest form to name a primary one names, each with the day it came up."""
-    naming = [form for form in forms if form.values.get(CourseField.PRIMARY_FOCUS)]
-    if not naming:
-        return
-    stage = next((s[0] for form in reversed(forms) if (s := form.values.get(CourseField.DISPUTE_STAGE))), None)
-    latest = naming[-1]
-    primary = latest.values[CourseField.PRIMARY_FOCUS][0]
-    since = latest
-    for form in reversed(naming):
-        if form.values[CourseField.PRIMARY_FOCUS][0] != primary:
-            break
-        since = form
-    yield FocusArea(primary, primary=True, since=since.start.date(), stage=_stage(primary, stage), fact=since.reference)
-    for area in latest.values.get(CourseField.SECONDARY_FOCUS, ()):
-        if area != primary:
-            first = next(form for form in forms if area in form.values.get(CourseField.SECONDARY_FOCUS, ()))
-            yield FocusArea(
-                area, primary=False, since=first.start.date(), stage=_stage(area, stage), fact=first.reference
-            )
-
-
-def _stage(area: str, stage: str | None) -> str | None:
-    return stage if area == "role-dispute" else None
-
-
-def _goals(forms: list[Form]) -> Iterator[PatientGoal]:
-    """The patient's goals as the latest form to name any has them."""
-    latest = next((form for form in reversed(forms) if form.values.get(CourseField.GOAL)), None)
-    if latest is None:
-        return
-    for goal in latest.values[CourseField.GOAL]:
-        first = next(form for form in forms if goal in form.values.get(CourseField.GOAL, ()))
-        yield PatientGoal(goal, first.start.date(), first.reference)
-
-
-def _ending(forms: list[Form]) -> Ending | None:
-    """What the latest ending form says, if it says what comes next."""
-    for form in reversed(forms):
-        decided = form.values.get(CourseField.DECISION, ())
-        if form.kind is FormKind.ENDING and decided:
-            return Ending(
-                on=form.start.date(),
-                decision=Decision(decided[0]),
-                gains=form.values.get(CourseField.GAIN, ()),
-                relapse_prevention_plan=bool(form.values.get(CourseField.RELAPSE_PREVENTION)),
-                fact=form.reference,
-            )
-    return None
-
-
 def _of_course(measures: Iterable[Measure], treatment: Treatment, as_of: datetime) -> Iterator[Measure]:
     """The measures that tell of the course's effect: none from the future, none after its end."""
     for measure in measures:
@@ -286,6 +168,23 @@ def _projected_end(treatment: Treatment, joined: Sittings, planned: int, held: i
         return (last + max(planned - held, 0) * interval).date()
     ahead = [s.start for s in joined.sittings if s.state is SessionState.PLANNED and s.kind is SessionKind.SESSION]
     return (min(ahead) + (planned - 1) * interval if ahead else treatment.opened + planned * interval).date()
+
+
+def _latest(treatment: Treatment, as_of: datetime) -> datetime | None:
+    """When the newest of what has happened did: bookings have not."""
+    happened = (item.start for item in _all(treatment) if not isinstance(item, Meeting) or item.state is _HELD)
+    return max((start for start in happened if start <= as_of), default=None)
+
+
+def _sex(forms: list[Form]) -> Sex | None:
+    """The patient's sex as the latest form to name it has it."""
+    named = (form.values[CourseField.SEX][0] for form in reversed(forms) if CourseField.SEX in form.values)
+    return next((_SEXES.get(code, Sex.UNKNOWN) for code in named), None)
+
+
+def _age(forms: list[Form]) -> int | None:
+    """The patient's age as the latest form to give it has it."""
+    return next((form.numbers[CourseField.AGE] for form in reversed(forms) if CourseField.AGE in form.numbers), None)
 
 
 def _practitioners(treatment: Treatment) -> set[str]:

@@ -88,7 +88,9 @@ ALCOHOL = Theme(
 def assessed(story: Story) -> FormAnswers:
     """Return what the assessment documents at the outset."""
     inventory = {} if story.formulated_at is None else {"interpersonal-inventory": True}
-    return {"diagnosis-documented": True} | inventory
+    known: FormAnswers = {"protocol": story.protocol and f"protocol/{story.protocol}", "age": story.age}
+    known["administrative-sex"] = story.sex and f"administrative-sex/{story.sex}"
+    return {"diagnosis-documented": True} | inventory | {name: said for name, said in known.items() if said is not None}
 
 
 def formulated(story: Story) -> FormAnswers:

@@ -219,6 +219,97 @@ def test_a_protocol_task_that_is_no_course_field_is_named(mapping_files: dict[st
     assert f'mappings/{path}, initial.tasks: "diagnosis" is not a course field.' == problem(files)
 
 
+@pytest.mark.parametrize(
+    ("path", "old", "new", "expected"),
+    [
+        (
+            "courses.toml",
+            '"adult-standard"',
+            '"adult"',
+            'mappings/courses.toml, protocol: "adult" is not a protocol.',
+        ),
+        (
+            PHQ_9,
+            "maximum = 27",
+            'maximum = 27\npart_of = "phq-10"',
+            f'mappings/{PHQ_9}, part_of: "phq-10" is not another instrument.',
+        ),
+        (
+            "protocols/adult-standard.toml",
+            "[initial]",
+            '[[exclusions]]\ncode = "flu"\nsource = "design"\n\n[initial]',
+            'mappings/protocols/adult-standard.toml, exclusions: "flu" is not a code of exclusion.',
+        ),
+        (
+            "focus-areas.toml",
+            'code = "grief"',
+            'code = "grief"\nstrategies = ["hypnosis"]',
+            'mappings/focus-areas.toml, grief.strategies: "hypnosis" is not a code of technique or phase-task.',
+        ),
+    ],
+)
+def test_what_one_file_names_and_no_other_holds_is_named(
+    mapping_files: dict[str, bytes], path: str, old: str, new: str, expected: str
+) -> None:
+    """File, key and name."""
+    assert expected == problem(with_change(mapping_files, path, old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("maximum = 27", 'maximum = 27\nscoring = "highest"', "maximum is 27, and the highest score of an item 3"),
+        (
+            "maximum = 27",
+            'maximum = 27\ncaseness_by_sex.male = { value = 4, unit = "points", source = "design" }',
+            "caseness or caseness_by_sex, not both",
+        ),
+        (
+            'loinc = "44250-9"',
+            'loinc = "44250-9"\nasked_if = 1',
+            "items[0].asked_if must be the number of an earlier item",
+        ),
+    ],
+)
+def test_an_instrument_that_contradicts_itself_is_named(
+    mapping_files: dict[str, bytes], old: str, new: str, expected: str
+) -> None:
+    """File and problem."""
+    assert f"mappings/{PHQ_9}: {expected}." == problem(with_change(mapping_files, PHQ_9, old, new))
+
+
+def test_an_alias_names_the_item_or_the_total_that_it_stands_for(mapping_files: dict[str, bytes]) -> None:
+    """Known mistakes of published examples are read, and only read."""
+    files = with_change(mapping_files, PHQ_9, 'loinc = "44255-8"', 'loinc = "44255-8"\naliases = ["68517-2"]')
+    files = with_change(files, PHQ_9, "maximum = 27", 'maximum = 27\ntotal_aliases = ["76504-0"]')
+    phq_9 = parse(files).instruments["phq-9"]
+    assert 1 == phq_9.item_codes["68517-2"] == phq_9.link_ids["44255-8"]
+    assert {"44261-6", "76504-0"} == phq_9.total_codes
+
+
+def test_a_rule_that_another_file_holds_too_is_named(mapping_files: dict[str, bytes]) -> None:
+    """Each rule has one place."""
+    files = with_change(mapping_files, "rules/safety.toml", '"safety.item-unanswered"', '"review.firm"')
+    assert 'mappings/rules/safety.toml: "review.firm" is there twice.' == problem(files)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ('protocol = "adult"\nage_from = 12', '.protocol: "adult" is not a protocol.'),
+        ('protocol = "adult-standard"', ": name codes, age_from or age_below."),
+        ('protocol = "adult-standard"\nage_from = 18\nage_below = 18', ": age_from must be less than age_below."),
+        (
+            'protocol = "adult-standard"\ncodes = ["clinic"]',
+            '.codes[0]: "clinic" is not a code written as "system|code".',
+        ),
+    ],
+)
+def test_a_site_protocol_that_fits_nobody_is_named(mapping_files: dict[str, bytes], table: str, expected: str) -> None:
+    """File, place and problem."""
+    assert f"mappings/{SITE}, protocols[0]{expected}" == site_problem(mapping_files, f"[[protocols]]\n{table}\n")
+
+
 def test_a_form_item_with_an_unknown_field_is_named(mapping_files: dict[str, bytes]) -> None:
     """File, item and code."""
     files = with_change(mapping_files, "forms/ending.json", '"code": "gain",', '"code": "win",')
