@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from service.domain import state
+from service.domain.course import FindingState
 from service.remembered import Standing
 from service.store.values import CourseUpdate, GoneCourse, PatientUpdate
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from service.domain.course import Course, Projection
     from service.domain.mappings import Mappings
     from service.store.values import StoredCourse
+
+_CLOSED = FindingState.CLOSED  # an enum's member costs a call wherever it is named
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ def _update(
     for course in projection.courses:
         content = state.dump(course)
         before = standing.get(course.id)
-        after = Standing(state.revision(content, mappings), frozenset([finding.id for finding in course.findings]))
+        after = Standing(state.revision(content, mappings), _asking(course))
         courses[course.id] = after
         if before is None or before.revision != after.revision:
             changed.append(_revision(course, content, after, before, cause))
@@ -80,6 +83,11 @@ def _update(
         projection.patient, projection.next_due, projection.as_of, tuple(changed), gone, mappings.digest
     )
     return Decided(update, courses)
+
+
+def _asking(course: Course) -> frozenset[str]:
+    """Ids of the findings that hold: history tells when one is raised, and when it is closed."""
+    return frozenset([finding.id for finding in course.findings if finding.state is not _CLOSED])
 
 
 def _revision(
@@ -99,7 +107,8 @@ def _revision(
 
 
 def _standing(course: StoredCourse) -> Standing:
-    findings = frozenset([finding["id"] for finding in orjson.loads(course.state)["findings"]])
+    found = orjson.loads(course.state)["findings"]
+    findings = frozenset([finding["id"] for finding in found if finding.get("state") != FindingState.CLOSED])
     return Standing(course.revision, findings)
 
 

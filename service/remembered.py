@@ -28,7 +28,7 @@ class Standing:
 
     revision: str
     findings: frozenset[str]
-    """Ids of its findings."""
+    """Ids of its findings that are not closed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from service.store.compiled import Compiled
 from service.store.dialects import Incoming, insert
 from service.store.instants import micros
 from service.store.tables import course, delivery, history, patient
-from service.store.values import Written
+from service.store.values import GoneCourse, Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.dml import ReturningInsert
 
     from service.store.delivery_rows import DeliveryRow
-    from service.store.values import CourseUpdate, Destination, GoneCourse, PatientUpdate
+    from service.store.values import CourseUpdate, Destination, PatientUpdate
 
 _PROJECTED = (
     course.c.course_id,
@@ -149,22 +149,25 @@ async def _append_history(
 ) -> None:
     rows = []
     for one in updates:
-        changed: list[tuple[CourseUpdate | GoneCourse, bool, tuple[tuple[str, ...], tuple[str, ...]]]] = [
-            *((each, False, (each.opened, each.closed)) for each in one.courses),
-            *((each, True, ((), ())) for each in one.gone),
+        as_of, recorded_at = micros(one.as_of), micros(now)
+        changed: list[tuple[CourseUpdate | GoneCourse, tuple[tuple[str, ...], ...], str | None, str | None]] = [
+            *((each, (each.opened, each.closed), each.phase, each.reason) for each in one.courses),
+            *((each, ((), ()), None, None) for each in one.gone),
         ]
         rows += [
             (
                 each.course_id,
                 counters[each.course_id],
                 each.revision,
-                gone,
-                micros(one.as_of),
-                micros(now),
+                isinstance(each, GoneCourse),
+                as_of,
+                recorded_at,
                 orjson.dumps(each.cause).decode(),
                 orjson.dumps(findings).decode(),
+                phase,
+                reason,
             )
-            for each, gone, findings in changed
+            for each, findings, phase, reason in changed
             if each.course_id in counters
         ]
     if rows:

@@ -49,6 +49,8 @@ HISTORY = (
     history.c.recorded_at,
     history.c.cause,
     history.c.findings,
+    history.c.phase,
+    history.c.reason,
 )
 DELIVERY = (
     delivery.c.course_id,
@@ -99,7 +101,7 @@ def stored_course(row: Sequence[Any]) -> StoredCourse:
 
 def history_entry(row: _Row) -> HistoryEntry:
     """Return the entry of a row of `HISTORY`."""
-    counter, revision, gone, as_of, recorded_at, cause, findings = row
+    counter, revision, gone, as_of, recorded_at, cause, findings, phase, reason = row
     opened, closed = orjson.loads(findings)
     return HistoryEntry(
         counter,
@@ -110,6 +112,8 @@ def history_entry(row: _Row) -> HistoryEntry:
         tuple(orjson.loads(cause)),
         tuple(opened),
         tuple(closed),
+        phase,
+        reason,
     )
 
 

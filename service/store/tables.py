@@ -94,6 +94,8 @@ history = Table(
     Column("recorded_at", _Instant, nullable=False),
     Column("cause", Text, nullable=False),  # JSON list: references of the facts that caused it
     Column("findings", Text, nullable=False),  # JSON: ids of the findings that it opened, and closed
+    Column("phase", Text),  # null in rows from before it was kept, and of a course that is gone
+    Column("reason", Text),  # why the phase went back; null if it did not
 )
 
 delivery = Table(

@@ -89,6 +89,8 @@ class CourseUpdate:
     opened: tuple[str, ...] = ()
     closed: tuple[str, ...] = ()
     """Ids of the findings that it raised, and of those that it no longer has."""
+    reason: str | None = None
+    """Why the phase went back; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,10 @@ class HistoryEntry:
     cause: tuple[str, ...]
     opened: tuple[str, ...]
     closed: tuple[str, ...]
+    phase: str | None = None
+    """None in a revision from before phases were kept, and of a course that is gone."""
+    reason: str | None = None
+    """Why the phase went back; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True)

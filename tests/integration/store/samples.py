@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.domain.facts import EncounterReading, Fact, FactKey, OrderKey, PatientKey
 from service.store import CourseUpdate, Delivered, Destination, GoneCourse, KeptRecord, Parked, PatientUpdate
@@ -32,7 +32,7 @@ def fact(name: str, patient: PatientKey | None = ANNA, *, at: int = 1, version: 
     return Fact(key(name), OrderKey(at, version, patient is None, digest), patient and patient.patient_id, reading)
 
 
-def course(name: str, revision: str = "r1", **also: tuple[str, ...]) -> CourseUpdate:
+def course(name: str, revision: str = "r1", **also: Any) -> CourseUpdate:  # noqa: ANN401 - any field of an update
     """A course's update; its state is its revision."""
     return CourseUpdate(name, f"Encounter/{name}", "middle", revision, f'"{revision}"'.encode(), **also)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.store import HistoryEntry, PatientUpdate, StoredCourse
@@ -57,13 +58,14 @@ async def test_same_revision_writes_nothing(store: Store) -> None:
 
 
 async def test_history_keeps_each_revision_with_its_causes(store: Store) -> None:
-    """Every revision tells which facts caused it, and which findings it opened and closed."""
+    """Each tells which facts caused it, which findings it opened and closed, its phase, and why that went back."""
     await write(store, update(course("c", cause=("Encounter/1",), opened=("f1", "f2"))))
-    await write(store, update(course("c", "r2", cause=("Encounter/2",), closed=("f1",))), now=LATER)
+    second = replace(course("c", "r2", cause=("Encounter/2",), closed=("f1",)), reason="corrected")
+    await write(store, update(second), now=LATER)
 
     assert [
-        HistoryEntry(1, "r1", False, NOW, NOW, ("Encounter/1",), ("f1", "f2"), ()),  # noqa: FBT003 - a row's value
-        HistoryEntry(2, "r2", False, NOW, LATER, ("Encounter/2",), (), ("f1",)),  # noqa: FBT003 - as above
+        HistoryEntry(1, "r1", False, NOW, NOW, ("Encounter/1",), ("f1", "f2"), (), "middle"),  # noqa: FBT003 - a row's value
+        HistoryEntry(2, "r2", False, NOW, LATER, ("Encounter/2",), (), ("f1",), "middle", "corrected"),  # noqa: FBT003 - as above
     ] == await store.operators.history("c")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from service.domain.course import Phase
+from service.domain.course import Phase, Sex
+from service.domain.facts import Answer
+from service.domain.forms import FHIR_BASE
 from service.domain.projection import project
 from tests.history import (
     MONDAY,
@@ -16,6 +18,7 @@ from tests.history import (
     ending,
     gad7,
     phq9,
+    response,
     session_form,
     sessions,
     week,
@@ -272,3 +275,24 @@ def test_focus_follows_the_latest_form_and_keeps_its_first_day(mappings: Mapping
 def test_projected_end_follows_what_remains(mappings: Mappings) -> None:
     """Nine of twelve held: three more weeks."""
     assert week(11).date() == only_course([assessment(), *sessions(9)], mappings).projected_end
+
+
+def test_sex_and_age_are_those_of_the_latest_form_that_gives_them(mappings: Mappings) -> None:
+    """Some cut-offs and protocols go by them; neither is needed."""
+    known = [choice("administrative-sex", "administrative-sex", "female"), Answer("age", number=34.0)]
+    url = f"{FHIR_BASE}/Questionnaire/ipt-assessment"
+    course = project(PATIENT, [response("a", url, MONDAY, known), assessment("b", week(1))], week(2), mappings).courses[
+        0
+    ]
+    assert (Sex.FEMALE, 34) == (course.sex, course.age)
+    course = project(PATIENT, [assessment()], week(2), mappings).courses[0]
+    assert (None, None) == (course.sex, course.age)
+
+
+def test_a_treatment_that_stops_early_says_why(mappings: Mappings) -> None:
+    """In the words of the ending form."""
+    answers = [choice("decision", "decision", "end"), choice("stopped-because", "stopped-because", "moved-away")]
+    facts = [*sessions(2), response("z", f"{FHIR_BASE}/Questionnaire/ipt-ending", week(2), answers)]
+    ended = project(PATIENT, facts, week(3), mappings).courses[0].ending
+    assert ended is not None
+    assert "moved-away" == ended.stopped_because

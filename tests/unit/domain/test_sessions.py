@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from service.domain.course import SessionKind, SessionState
 from service.domain.facts import Code
+from service.domain.mapping_files import parse
 from service.domain.projection import project
-from tests.history import CPT_45, PATIENT, assessment, encounter, session_form, sessions, week
+from tests.history import CPT_45, PATIENT, assessment, choice, encounter, session_form, sessions, week
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -184,3 +185,39 @@ def test_encounter_in_error_is_none(mappings: Mappings) -> None:
     """What was entered in error never happened."""
     facts = [*sessions(2), encounter("x", week(5), status="entered-in-error")]
     assert 2 == only_course(facts, mappings).held
+
+
+def test_what_a_session_form_documents_stays_with_its_session(mappings: Mappings) -> None:
+    """Patterns' effect, work at home, harmful coping and its trend, substance use and its care."""
+    answers = [
+        choice("pattern-effect", "pattern-effect", "lower-mood"),
+        choice("technique-at-home", "technique", "role-play"),
+        choice("maladaptive-coping", "maladaptive-coping", "alcohol"),
+        choice("coping-trend", "coping-trend", "less"),
+        choice("use-since-last", "use-since-last", "less"),
+        choice("addiction-care", "addiction-care", "under-way"),
+    ]
+    (session,) = only_course([encounter("e-1", week(0)), session_form("f", week(0), *answers)], mappings).sessions
+    assert (("lower-mood",), ("role-play",)) == (session.effects, session.techniques_at_home)
+    assert (("alcohol",), "less") == (session.maladaptive_coping, session.coping_trend)
+    assert ("less", "under-way") == (session.use_since_last, session.addiction_care)
+
+
+def test_the_latest_instant_is_of_what_happened(mappings: Mappings) -> None:
+    """A booking is none; a form is, when it was written."""
+    facts = [
+        encounter("e-1", week(0)),
+        encounter("e-2", week(1), status="planned"),
+        session_form("f", week(0.5)),
+    ]
+    assert week(0.5) == only_course(facts, mappings, as_of=week(3)).latest
+
+
+def test_a_preparatory_meeting_is_shown_and_not_counted(mapping_files: dict[str, bytes]) -> None:
+    """Where the site has a code for it."""
+    code = Code("https://clinic.example/fhir/visit-type", "PRE")
+    site = f'[[encounters.preparation]]\nsystem = "{code.system}"\ncode = "{code.code}"\ndisplay = "Pre-group"\n'
+    mappings = parse(mapping_files | {"sites/clinic.toml": site.encode()}, "clinic")
+    course = only_course([encounter("e-0", week(-1), types=[code]), *sessions(1)], mappings)
+    assert [(SessionKind.PREPARATION, None), (SessionKind.SESSION, 1)] == [(s.kind, s.number) for s in course.sessions]
+    assert 1 == course.held
