@@ -133,6 +133,10 @@ def assessment(
     planned: int | None = 12,
     goals: Sequence[str] = (),
     stage: str | None = None,
+    protocol: str | None = None,
+    sex: str | None = None,
+    age: int | None = None,
+    exclusions: Sequence[str] = (),
 ) -> Fact:
     """Return an assessment form; by default the initial phase's tasks are all documented."""
     answers = [Answer(box, boolean=True) for box in ticked]
@@ -141,6 +145,10 @@ def assessment(
     answers += [choice("dispute-stage", "dispute-stage", stage)] if stage else []
     answers += [choice("goal", "patient-goal", goal) for goal in goals]
     answers += [Answer("planned-sessions", number=float(planned))] if planned is not None else []
+    answers += [choice("protocol", "protocol", protocol)] if protocol else []
+    answers += [choice("administrative-sex", "administrative-sex", sex)] if sex else []
+    answers += [Answer("age", number=float(age))] if age is not None else []
+    answers += [choice("exclusion", "exclusion", code) for code in exclusions]
     return response(resource_id, f"{FHIR_BASE}/Questionnaire/ipt-assessment", authored, answers)
 
 

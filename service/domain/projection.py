@@ -81,6 +81,7 @@ def _course(
     of_course = changes(_of_course(measures, treatment, as_of), mappings)
     case = Case(
         anchor=treatment.anchor,
+        opened=treatment.opened.date(),
         phase=stage.of_course(len(held)),
         planned_sessions=planned,
         documented=done,
@@ -92,6 +93,10 @@ def _course(
         meetings=treatment.meetings,
         forms=forms,
         initial_complete=complete,
+        focus_areas=tuple(focus_areas(forms)),
+        ending=ending,
+        sex=_sex(forms),
+        age=_age(forms),
         last_activity=last_activity(treatment, joined),
         as_of=as_of,
     )
@@ -102,14 +107,14 @@ def _course(
         anchor=treatment.anchor,
         protocol=protocol.id,
         phase=case.phase,
-        opened=treatment.opened.date(),
+        opened=case.opened,
         closed=closed,
         planned_sessions=planned,
         planned_sessions_agreed=agreed,
         held=len(held),
         sessions=sessions,
         documented=done,
-        focus_areas=tuple(focus_areas(forms)),
+        focus_areas=case.focus_areas,
         goals=tuple(patient_goals(forms)),
         measures=measures,
         changes=of_course,
@@ -122,8 +127,8 @@ def _course(
         responses=len({item.reference for item in treatment.measures}) + len(forms),
         labels=tuple(sorted({label for item in _all(treatment) for label in item.labels})),
         latest=_latest(treatment, as_of),
-        sex=_sex(forms),
-        age=_age(forms),
+        sex=case.sex,
+        age=case.age,
     )
 
 

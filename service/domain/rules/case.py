@@ -9,7 +9,7 @@ from service.domain.course import Phase
 if TYPE_CHECKING:
     from datetime import date, datetime
 
-    from service.domain.course import Change, Documented, Measure, Session
+    from service.domain.course import Change, Documented, Ending, FocusArea, Measure, Session, Sex
     from service.domain.evidence import Form, Meeting
     from service.domain.sessions import Sittings
 
@@ -23,6 +23,7 @@ class Case(NamedTuple):
     """What the rules look at: the course as far as it is known before its findings."""
 
     anchor: str
+    opened: date
     phase: Phase
     planned_sessions: int
     documented: tuple[Documented, ...]
@@ -36,6 +37,10 @@ class Case(NamedTuple):
     forms: list[Form]
     """The evidence itself, for what the record above does not keep."""
     initial_complete: date | None
+    focus_areas: tuple[FocusArea, ...]
+    ending: Ending | None
+    sex: Sex | None
+    age: int | None
     last_activity: datetime
     as_of: datetime
 

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from service.domain.course import Phase, Sex
-from service.domain.facts import Answer
 from service.domain.forms import FHIR_BASE
 from service.domain.projection import project
 from tests.history import (
@@ -279,11 +278,8 @@ def test_projected_end_follows_what_remains(mappings: Mappings) -> None:
 
 def test_sex_and_age_are_those_of_the_latest_form_that_gives_them(mappings: Mappings) -> None:
     """Some cut-offs and protocols go by them; neither is needed."""
-    known = [choice("administrative-sex", "administrative-sex", "female"), Answer("age", number=34.0)]
-    url = f"{FHIR_BASE}/Questionnaire/ipt-assessment"
-    course = project(PATIENT, [response("a", url, MONDAY, known), assessment("b", week(1))], week(2), mappings).courses[
-        0
-    ]
+    known = assessment("a", sex="female", age=34)
+    course = project(PATIENT, [known, assessment("b", week(1))], week(2), mappings).courses[0]
     assert (Sex.FEMALE, 34) == (course.sex, course.age)
     course = project(PATIENT, [assessment()], week(2), mappings).courses[0]
     assert (None, None) == (course.sex, course.age)
