@@ -10,6 +10,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from service.domain.course import Course, Decision, Projection, SessionKind, SessionState, Sex, course_id
+from service.domain.due import steps_ahead
 from service.domain.evidence import Form, Meeting, Scored, interpret
 from service.domain.focus import focus_areas, patient_goals
 from service.domain.forms import CourseField
@@ -54,7 +55,7 @@ def project_evidence(
             known.append(item)
     found = treatments(known, mappings.courses, same_practitioner=mappings.same_practitioner)
     for treatment in found:
-        ahead.extend(_steps_ahead(treatment, as_of, protocol))
+        ahead.extend(steps_ahead(treatment, as_of, protocol))
     found.sort(key=attrgetter("opened", "anchor"))
     courses = tuple([_course(patient, treatment, as_of, mappings, protocol) for treatment in found])
     return Projection(patient, as_of, courses, min(ahead, default=None))
@@ -135,27 +136,6 @@ def _course(
 def last_activity(treatment: Treatment, joined: Sittings) -> datetime:
     """Return when the last session was held, or the treatment opened."""
     return next((sitting.start for sitting in reversed(joined.sittings) if sitting.counts), treatment.opened)
-
-
-def _steps_ahead(treatment: Treatment, as_of: datetime, protocol: Protocol) -> Iterator[datetime]:
-    """The instants to come at which this treatment's projection may change by itself, the next one among them."""
-    unrecorded = protocol.attendance.unrecorded_after.days
-    stalled = protocol.attendance.stalled_after.days
-    longest_ago = as_of - max(unrecorded, stalled)
-    if treatment.opened > longest_ago:
-        yield from _after(as_of, treatment.opened + stalled)
-    for meeting in treatment.meetings:
-        if meeting.start > longest_ago:
-            yield from _after(as_of, meeting.start, meeting.start + unrecorded, meeting.start + stalled)
-    for form in treatment.forms:
-        if form.start > longest_ago:
-            yield from _after(as_of, form.start + stalled)
-    for item in treatment.measures:
-        yield from _after(as_of, item.start)
-
-
-def _after(as_of: datetime, *instants: datetime) -> Iterator[datetime]:
-    return (instant for instant in instants if instant > as_of)
 
 
 def _of_course(measures: Iterable[Measure], treatment: Treatment, as_of: datetime) -> Iterator[Measure]:

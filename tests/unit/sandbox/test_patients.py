@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,10 @@ import orjson
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
 
-from service.domain.course import Phase
+from service.domain.course import Phase, Sex
 from service.domain.facts import PatientKey
 from service.domain.projection import project
-from service.sandbox.patients import PERIOD, SyntheticPatient, bystanders, generate, in_order, stream
+from service.sandbox.patients import PERIOD, SyntheticPatient, bystanders, generate, in_order, play_patient, stream
 from service.sandbox.stories import STORIES, Archetype
 from tests.synthetic import facts_of, read
 
@@ -154,6 +155,13 @@ def test_the_stories_stand_in_every_phase(
     """From the assessment to after the end."""
     patient = next(patient for patient in patients if patient.story.archetype is archetype)
     assert phase is course(patient, mappings).phase
+
+
+def test_a_story_says_who_its_patient_is_where_that_matters(mappings: Mappings) -> None:
+    """Sex and age are on the assessment form."""
+    story = replace(STORIES[0], sex="female", age=34, protocol="adult-standard")
+    played = course(play_patient(SEED, 1, START, story), mappings)
+    assert (Sex.FEMALE, 34, "adult-standard") == (played.sex, played.age, played.protocol)
 
 
 def test_calm_stories_raise_no_alarm(patients: list[SyntheticPatient], mappings: Mappings) -> None:

@@ -1,0 +1,33 @@
+"""When time alone changes a course: whatever goes by `as_of` announces its instants here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from service.domain.protocols import Protocol
+    from service.domain.treatments import Treatment
+
+
+def steps_ahead(treatment: Treatment, as_of: datetime, protocol: Protocol) -> Iterator[datetime]:
+    """Yield the instants to come at which this treatment's projection may change by itself, the next one among them."""
+    unrecorded = protocol.attendance.unrecorded_after.days
+    stalled = protocol.attendance.stalled_after.days
+    longest_ago = as_of - max(unrecorded, stalled)
+    if treatment.opened > longest_ago:
+        yield from _after(as_of, treatment.opened + stalled)
+    for meeting in treatment.meetings:
+        if meeting.start > longest_ago:
+            yield from _after(as_of, meeting.start, meeting.start + unrecorded, meeting.start + stalled)
+    for form in treatment.forms:
+        if form.start > longest_ago:
+            yield from _after(as_of, form.start + stalled)
+    for item in treatment.measures:
+        yield from _after(as_of, item.start)
+
+
+def _after(as_of: datetime, *instants: datetime) -> Iterator[datetime]:
+    return (instant for instant in instants if instant > as_of)
