@@ -185,7 +185,7 @@ class Intake:
         async with self._store.transaction() as transaction:
             editions = await transaction.lock(changes)
             if put_off:
-                changes = {key: each for key, each in changes.items() if editions[key].projected_as_of is None}
+                changes = {key: each for key, each in changes.items() if editions[key].is_put_off}
             projected = await self._projector.project(transaction, editions, changes, self._now())
         self._after(projected)
 
@@ -232,7 +232,9 @@ class Intake:
             editions, changes, effects = await self._merge(transaction, facts, put_off=put_off)
             if put_off:
                 later = changes
-                await transaction.put_off(changes.keys(), now + timedelta(seconds=PUT_OFF_S))
+                # Those that are put off already fall due no later.
+                new = [key for key in changes if not editions[key].is_put_off]
+                await transaction.put_off(new, now + timedelta(seconds=PUT_OFF_S))
             else:
                 projected = await self._projector.project(transaction, editions, changes, now)
             await transaction.park(batch.parked, now)

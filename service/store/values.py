@@ -36,9 +36,14 @@ class Edition(NamedTuple):
     """Which state of a patient's facts and courses is stored. Whoever knows it knows them, and need not read them."""
 
     version: int
-    """How often facts were stored, or courses projected."""
+    """How often courses were projected, or projecting them was put off."""
     projected_as_of: int | None
     """Microseconds since the epoch; None while projecting is put off. A restored backup changes this at the least."""
+
+    @property
+    def is_put_off(self) -> bool:
+        """Whether facts are stored that no projection has seen."""
+        return self.version > 0 and self.projected_as_of is None
 
     def after(self, as_of: datetime) -> Edition:
         """Return the edition that projecting the patient as of an instant makes of this one."""

@@ -1,7 +1,7 @@
 """Row 10: what one more event costs when the patient has few and when it has very many facts.
 
-A weekly course of that length is in the store; then come more events of it, each a batch and a
-transaction of its own. The first one of a patient after the worker has started is told apart: from the
+A weekly course of that length is in the store; then come more events of it, one after the other, each a
+batch and a transaction of its own. The first one of a patient after the worker has started is told apart: from the
 second on, the worker may know the patient.
 
 Run by itself it is that worker. Arguments: the configuration of an installation, its two topics, facts
@@ -92,8 +92,8 @@ async def _timed(config: Path, topics: tuple[str, str], facts: int, patients: in
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GARBAGE)
-        took = [[await _took(worker, topics, course[facts + number]) for course in courses] for number in range(MORE)]
-    return {"cold": _median(took[:1]), "warm": _median(took[1:])}
+        took = [[await _took(worker, topics, event) for event in course[facts : facts + MORE]] for course in courses]
+    return {"cold": _median([each[:1] for each in took]), "warm": _median([each[1:] for each in took])}
 
 
 def _intake(settings: Settings, store: Store) -> Intake:

@@ -41,7 +41,12 @@ TRANSACTION_MS = 600_000
 """Longest time between the writing of gated records and the opening of their gate (milliseconds)."""
 
 # What a server of its own would have at the least; and a checkpoint in mid-run would fall on one row alone.
-SERVER = DURABLE | {"shared_buffers": "512MB", "max_wal_size": "8GB", "checkpoint_timeout": "30min"}
+SERVER = DURABLE | {
+    "shared_buffers": "2GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "30min",
+    "wal_compression": "on",
+}
 
 Facts = dict[str, dict[FactKey, Fact]]
 """The newest fact of each resource, by patient."""
