@@ -58,7 +58,7 @@ def feeds(settings: Settings, mappings: Mapping[str, Mappings]) -> dict[str, Fee
     found: dict[str, Feed] = {}
     for source in settings.sources:
         key_types = {topic.name: topic.resource_type for topic in source.topics if topic.resource_type}
-        context = SourceContext(source.id, source.time_zone, source.fhir_base, key_types)
+        context = SourceContext(source.id, source.time_zone, source.fhir_base, key_types, source.envelope)
         feed = Feed(context, Relevance.of(mappings[source.id]), mappings[source.id])
         found |= dict.fromkeys((topic.name for topic in source.topics), feed)
     return found

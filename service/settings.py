@@ -26,6 +26,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.inbound.envelopes import DIALECTS
+
 _DRIVERS = {
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
@@ -143,6 +145,13 @@ def _named(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _known_dialect(name: str) -> str:
+    if name not in DIALECTS:
+        msg = f"the dialects are {', '.join(DIALECTS)}"
+        raise ValueError(msg)
+    return name
+
+
 class Source(_Group):
     """One EHR or tenant whose events are read."""
 
@@ -156,7 +165,9 @@ class Source(_Group):
     time_zone: ZoneInfo = ZoneInfo("UTC")
     """IANA name of the zone in which the EHR writes times that carry none."""
     fhir_base: _FhirBase | None = None
-    """FHIR base URL of the EHR; references that begin with it are read as relative ones."""
+    """FHIR base URL of the EHR; a subject at any other address is another server's patient, and is parked."""
+    envelope: Annotated[str, AfterValidator(_known_dialect)] | None = None
+    """The one dialect that its records are in; without it, each record's is told by its content and headers."""
     site: str | None = None
     """File of `mappings/sites/`, without its ending, with this site's own codes and forms."""
 

@@ -18,6 +18,8 @@ NOTIFICATION_STATUSES = frozenset({"SubscriptionStatus", "AidboxSubscriptionStat
 
 _OPERATIONS = {"POST": Operation.CREATE, "DELETE": Operation.DELETE}
 _NO_CHANGE = frozenset({"GET", "HEAD"})
+_FAILURES = frozenset({"4", "5"})
+"""First digits of the HTTP statuses with which a server refuses an entry."""
 
 
 def is_notification(bundle: Mapping[str, Any]) -> bool:
@@ -71,13 +73,14 @@ def open_entry(
     assembled: datetime | None = None,
     local: Mapping[str, str] | None = None,
 ) -> Change | Unreadable | None:
-    """Return what one entry says happened; None if it asks (GET) and nothing happened.
+    """Return what one entry says happened; None if it asks (GET), or its server refused it: nothing happened.
 
     `path` is the entry's own; `assembled` stands in where the entry gives no time.
     """
     request, response = _object(entry.get("request")), _object(entry.get("response"))
     method = _text(request.get("method"))
-    if method in _NO_CHANGE:
+    failed = _text(response.get("status"))[:1] in _FAILURES and "resource" not in entry
+    if method in _NO_CHANGE or failed:
         return None
     operation = _OPERATIONS.get(method, Operation.UPDATE)
     resource = entry.get("resource") if operation is not Operation.DELETE and method != "PATCH" else None

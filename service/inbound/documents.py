@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import re
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -13,6 +15,12 @@ if TYPE_CHECKING:
     from service.inbound.records import Limits
 
 _BOM = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
+_BRACE = ord("{")
+_SCHEMA_ID, _SCHEMA_ID_BYTES = b"\0", 5
+"""Before the value where a schema registry is used: a zero and the four bytes of the schema's id."""
+_BINARY = (_SCHEMA_ID, b"Obj\x01", b"\xc3\x01")
+"""Before Avro and Protobuf of a schema registry, Avro's container files and its single objects."""
 _NUL = re.compile(rb"\\u0000")
 _ESCAPE = re.compile(rb"\\(?:u0000|.)", re.DOTALL)
 _STRING = re.compile(rb'"[^"]*"')
@@ -23,25 +31,81 @@ _AS_SQUARE = bytes.maketrans(b"{}", b"[]")
 
 
 def parse(value: bytes, limits: Limits) -> Any:  # noqa: ANN401 - JSON of any shape
-    """Return the JSON that the bytes hold; a byte order mark and NUL characters are left out.
+    """Return the JSON that the bytes hold; NUL characters are left out.
 
-    Raises Unreadable: empty, too-large, too-deep, not-utf8, not-json.
+    Raises Unreadable: empty, too-large, too-deep, not-utf8, not-json, xml, binary-format.
+    """
+    return load(utf8(value, limits), limits)
+
+
+def utf8(value: bytes, limits: Limits) -> bytes:
+    """Return the text that the bytes hold, as UTF-8 without a byte order mark: gzip, UTF-16 and schema ids undone.
+
+    Raises Unreadable: empty, too-large, not-utf8, not-json, xml, binary-format.
     """
     if not value:
         raise Unreadable(Reason.EMPTY)
     if len(value) > limits.bytes:
         raise Unreadable(Reason.TOO_LARGE)
-    value = value.removeprefix(_BOM)
-    if _NUL.search(value):  # takes less time than `in` does
+    if value[0] == _BRACE and value[-1]:  # the last byte of `}` is zero in UTF-16
+        return value
+    if value.startswith(_GZIP):
+        value = _unzipped(value, limits.bytes)
+    value = _recoded(value.removeprefix(_BOM))
+    if value.startswith(_SCHEMA_ID) and value[_SCHEMA_ID_BYTES:][:1] in {b"{", b"["}:
+        return value[_SCHEMA_ID_BYTES:]  # a schema registry's own: JSON behind the id of its schema
+    if value.startswith(_BINARY):
+        raise Unreadable(Reason.BINARY_FORMAT)
+    if value.lstrip()[:1] == b"<":
+        raise Unreadable(Reason.XML)
+    return value
+
+
+def load(text: bytes, limits: Limits) -> Any:  # noqa: ANN401 - JSON of any shape
+    """Return the JSON that a text holds; NUL characters are left out.
+
+    Raises Unreadable: too-deep, not-utf8, not-json.
+    """
+    if _NUL.search(text):  # takes less time than `in` does
         # No FHIR string may hold NUL, and PostgreSQL takes none.
-        value = _ESCAPE.sub(_without_nul, value)
-    # Most values open too few brackets to nest too deep, whatever is in strings.
-    if len(value.translate(None, _ALL_BUT_OPENING)) > limits.depth and _deeper_than(limits.depth, value):
+        text = _ESCAPE.sub(_without_nul, text)
+    # Most texts open too few brackets to nest too deep, whatever is in strings.
+    if len(text.translate(None, _ALL_BUT_OPENING)) > limits.depth and _deeper_than(limits.depth, text):
         raise Unreadable(Reason.TOO_DEEP)
     try:
-        return orjson.loads(value)
+        return orjson.loads(text)
     except orjson.JSONDecodeError:
-        raise Unreadable(Reason.NOT_JSON if _is_utf8(value) else Reason.NOT_UTF8) from None
+        raise Unreadable(Reason.NOT_JSON if _is_utf8(text) else Reason.NOT_UTF8) from None
+
+
+def _unzipped(value: bytes, most: int) -> bytes:
+    """Return what gzip packed, never unpacking more than `most` bytes."""
+    unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        text = unpacker.decompress(value, most + 1)
+    except zlib.error:
+        raise Unreadable(Reason.NOT_JSON) from None
+    if len(text) > most:
+        raise Unreadable(Reason.TOO_LARGE)
+    if not unpacker.eof or unpacker.unused_data:
+        raise Unreadable(Reason.NOT_JSON)
+    return text
+
+
+def _recoded(value: bytes) -> bytes:
+    """Return UTF-16 as UTF-8, anything else as it is."""
+    if value.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    elif value[:2] in {b"\0{", b"\0["}:
+        encoding = "utf-16-be"
+    elif value[:2] in {b"{\0", b"[\0"}:
+        encoding = "utf-16-le"
+    else:
+        return value
+    try:
+        return value.decode(encoding).encode()
+    except UnicodeError:
+        return value
 
 
 def _without_nul(escape: re.Match[bytes]) -> bytes:

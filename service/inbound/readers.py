@@ -34,7 +34,7 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
     """Return the fact that a delete, or a created or updated Encounter or QuestionnaireResponse, amounts to.
 
     A delete gives a marker. Raises Unreadable: no-id, old-fhir-version, wrong-type, bad-status,
-    bad-time, no-subject, subject-not-a-patient, unresolved-subject, reference-only.
+    bad-time, no-subject, subject-not-a-patient, unresolved-subject, foreign-subject, reference-only.
     """
     if not change.resource_id:
         raise Unreadable(Reason.NO_ID, f"{change.path}.id")
@@ -46,7 +46,7 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
         raise Unreadable(Reason.REFERENCE_ONLY, change.path)
     reader = read_encounter if change.resource_type == "Encounter" else read_response
     reading, labels = reader(change.resource, change.local, source.time_zone, change.path)
-    patient = patient_id(change.resource, change.local, change.path)
+    patient = patient_id(change.resource, change.local, change.path, source.base)
     order = OrderKey(*order[:3], _digest(reading, patient, labels))
     return Fact(key, order, patient, reading, labels)
 

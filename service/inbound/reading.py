@@ -10,7 +10,7 @@ from service.inbound.changes import Operation
 from service.inbound.envelopes import open_record
 from service.inbound.order import order_of
 from service.inbound.readers import read
-from service.inbound.records import Unreadable
+from service.inbound.records import Reason, Unreadable
 from service.inbound.references import patient_id
 from service.inbound.relevance import READ_TYPES
 
@@ -45,26 +45,43 @@ class RecordReading:
 def read_record(record: Record, source: SourceContext, relevance: Relevance, limits: Limits) -> RecordReading:
     """Return what a record amounts to. Never raises for what the record holds."""
     reading = RecordReading()
-    for place, change in enumerate(open_record(record, source, limits)):
-        if isinstance(change, Unreadable):
-            reading.unreadable.append((place, change))
-            continue
-        try:
-            if change.resource_type not in READ_TYPES:
-                reading.skipped.append(change.resource_type)
-            elif change.operation is Operation.DELETE:
-                reading.facts.append(read(change, source, record.timestamp))
-            elif change.resource is None:
-                reading.fetch.append((place, change))
-            elif relevance.decide(change.resource, limits.items, change.path):
-                reading.facts.append(read(change, source, record.timestamp))
-            elif change.resource_id:
-                reading.irrelevant.append(_irrelevant(change, record.timestamp, source))
-            else:
-                reading.skipped.append(change.resource_type)
-        except Unreadable as problem:
-            reading.unreadable.append((place, problem))
+    opened = open_record(record, source, limits)
+    for place, change in enumerate(opened.changes):
+        read_change(change, place, record.timestamp, source, relevance, limits, reading)
     return reading
+
+
+def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for each
+    change: Change | Unreadable,
+    place: int,
+    record_time: datetime,
+    source: SourceContext,
+    relevance: Relevance,
+    limits: Limits,
+    reading: RecordReading,
+) -> None:
+    """Add what one change amounts to, to a record's reading. Never raises for what the change holds."""
+    if isinstance(change, Unreadable):
+        reading.unreadable.append((place, change))
+        return
+    try:
+        if change.resource_type not in READ_TYPES:
+            reading.skipped.append(change.resource_type)
+        elif change.operation is Operation.DELETE:
+            reading.facts.append(read(change, source, record_time))
+        elif change.resource is None:
+            if change.resource_id:
+                reading.fetch.append((place, change))
+            else:
+                reading.unreadable.append((place, Unreadable(Reason.NO_ID, change.path)))
+        elif relevance.decide(change.resource, limits.items, change.path):
+            reading.facts.append(read(change, source, record_time))
+        elif change.resource_id:
+            reading.irrelevant.append(_irrelevant(change, record_time, source))
+        else:
+            reading.skipped.append(change.resource_type)
+    except Unreadable as problem:
+        reading.unreadable.append((place, problem))
 
 
 def _irrelevant(change: Change, record_time: datetime, source: SourceContext) -> Irrelevant:
@@ -75,7 +92,7 @@ def _irrelevant(change: Change, record_time: datetime, source: SourceContext) ->
         # Nobody mends a time in a resource that is not ours: the record's own will do.
         order = order_of(change._replace(resource={}), record_time, source.time_zone)
     try:
-        patient = patient_id(change.resource or {}, change.local, change.path)
+        patient = patient_id(change.resource or {}, change.local, change.path, source.base)
     except Unreadable:
         patient = None
     return key, order, patient

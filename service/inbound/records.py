@@ -36,6 +36,8 @@ class SourceContext:
     """Its FHIR base URL."""
     key_types: Mapping[str, str] = field(default_factory=dict)
     """Resource type that a bare id means as the key of a record without value, by topic."""
+    envelope: str | None = None
+    """The only dialect that its records are in; None: told by content and headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,8 @@ class Reason(StrEnum):
     TOO_MANY_ENTRIES = "too-many-entries"
     NOT_UTF8 = "not-utf8"
     NOT_JSON = "not-json"
+    XML = "xml"
+    BINARY_FORMAT = "binary-format"
     NOT_FHIR = "not-fhir"
     OLD_FHIR_VERSION = "old-fhir-version"
     UNKNOWN_ENVELOPE = "unknown-envelope"
@@ -71,9 +75,11 @@ class Reason(StrEnum):
     NO_SUBJECT = "no-subject"
     SUBJECT_NOT_A_PATIENT = "subject-not-a-patient"
     UNRESOLVED_SUBJECT = "unresolved-subject"
+    FOREIGN_SUBJECT = "foreign-subject"
     BAD_STATUS = "bad-status"
     BAD_TIME = "bad-time"
     REFERENCE_ONLY = "reference-only"
+    NO_FOCUS = "no-focus"
 
     @property
     def advice(self) -> str:
@@ -93,9 +99,16 @@ _ADVICE = {
     ),
     Reason.NOT_UTF8: "The value is not UTF-8; have the sender write UTF-8.",
     Reason.NOT_JSON: "The value is not valid JSON; have the sender write FHIR resources as JSON.",
+    Reason.XML: "The value is XML; have the sender write FHIR resources as JSON (application/fhir+json).",
+    Reason.BINARY_FORMAT: (
+        "The value is Avro or Protobuf, which is not read; have the sender, or its Kafka converter, write JSON."
+    ),
     Reason.NOT_FHIR: "The JSON has no resourceType; look at what else writes to this topic.",
     Reason.OLD_FHIR_VERSION: "The resource has the shape of FHIR STU3 or DSTU2; have the sender write R4 or later.",
-    Reason.UNKNOWN_ENVELOPE: "The envelope is of no kind that this version opens; retry it after an upgrade.",
+    Reason.UNKNOWN_ENVELOPE: (
+        "The envelope is of no kind that this version opens, or not of the one that the source's `envelope` names; "
+        "correct that setting, or retry it after an upgrade."
+    ),
     Reason.UNKNOWN_KEY: (
         "A record without value deletes what its key names, and this key names no resource; "
         "have the sender write `Type/id`, or set the topic's resource_type."
@@ -108,10 +121,18 @@ _ADVICE = {
         "The subject is named by an identifier, a contained resource or an unreadable reference; "
         "have the sender write `Patient/id`."
     ),
+    Reason.FOREIGN_SUBJECT: (
+        "The subject is an address outside the source's fhir_base: another server's patient. Have the sender write "
+        "`Patient/id`, or correct fhir_base if it is the same server."
+    ),
     Reason.BAD_STATUS: "The status is missing or no code of FHIR's; have the sender write FHIR's code, in lower case.",
     Reason.BAD_TIME: "The time is not a FHIR date or dateTime; have the sender correct it.",
     Reason.REFERENCE_ONLY: (
         "The change names a resource without holding it; have the sender include it, or retry it after an upgrade."
+    ),
+    Reason.NO_FOCUS: (
+        "The notification says that something changed and not what; set the content of the subscription to "
+        "full-resource."
     ),
 }
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"""[!"$-.0->@-{}~]{1,128}""")
 _TYPE = re.compile(r"[A-Z][A-Za-z]{2,63}")
 _URL = re.compile(rf"(?:.*/)?({_TYPE.pattern})/\s*({_ID.pattern})\s*(?:/_history/([^/]*))?", re.DOTALL)
+_WEB = ("http://", "https://")
 _URN = ("urn:uuid:", "urn:oid:")
 
 
@@ -73,16 +74,19 @@ def _typed(resource_type: object, identity: object) -> Target | None:
     return None
 
 
-def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str) -> str:
+def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str, base: str | None = None) -> str:
     """Return the id of the patient that an Encounter or a QuestionnaireResponse is about.
 
-    A response without subject is about its `source`, if that is a Patient. Raises Unreadable:
-    no-subject, subject-not-a-patient, unresolved-subject.
+    A response without subject is about its `source`, if that is a Patient. Where the source's `base` is
+    known, an address outside it is another server's patient. Raises Unreadable: no-subject,
+    subject-not-a-patient, unresolved-subject, foreign-subject.
     """
     subject = resource.get("subject")
     if not subject and resource.get("resourceType") == "QuestionnaireResponse":
         answered_by = target(resource.get("source"), local)
         if answered_by is not None and answered_by.resource_type == "Patient":
+            if base is not None and _is_elsewhere(resource.get("source"), base):
+                raise Unreadable(Reason.FOREIGN_SUBJECT, f"{path}.source")
             return answered_by.resource_id
     found = target(subject, local, expected="Patient")
     if found is None:
@@ -90,4 +94,15 @@ def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str)
         raise Unreadable(Reason.UNRESOLVED_SUBJECT if identified else Reason.NO_SUBJECT, f"{path}.subject")
     if found.resource_type != "Patient":
         raise Unreadable(Reason.SUBJECT_NOT_A_PATIENT, f"{path}.subject")
+    if base is not None and _is_elsewhere(subject, base):
+        raise Unreadable(Reason.FOREIGN_SUBJECT, f"{path}.subject")
     return found.resource_id
+
+
+def _is_elsewhere(reference: object, base: str) -> bool:
+    """Return whether a Reference is an address outside a FHIR base, which has no slash at its end."""
+    text = reference.get("reference") if isinstance(reference, dict) else None
+    if not isinstance(text, str):
+        return False
+    address = text.strip()
+    return address.startswith(_WEB) and not address.startswith(f"{base}/")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import orjson
 import pytest
 
@@ -26,7 +28,15 @@ def reason_of(value: bytes, limits: Limits = LIMITS) -> Reason:
         (b"{", Reason.NOT_JSON),
         (b"{}{}", Reason.NOT_JSON),
         (b'{"a": 1,}', Reason.NOT_JSON),
-        (b"<Encounter/>", Reason.NOT_JSON),
+        (b"<Encounter/>", Reason.XML),
+        (b'\xef\xbb\xbf\n<?xml version="1.0"?><Encounter/>', Reason.XML),
+        (b"Obj\x01\x04\x16avro.schema", Reason.BINARY_FORMAT),
+        (b"\xc3\x01\x01\x02\x03\x04\x05\x06\x07\x08\x02", Reason.BINARY_FORMAT),
+        (b"\x00\x00\x00\x00\x07\x02\x0ases-1", Reason.BINARY_FORMAT),
+        (b"\x1f\x8b\x08broken", Reason.NOT_JSON),
+        (gzip.compress(b'{"a": 1}')[:-4], Reason.NOT_JSON),
+        (gzip.compress(b'"' + b"x" * 2_000 + b'"'), Reason.TOO_LARGE),
+        (gzip.compress(gzip.compress(b"{}")), Reason.NOT_UTF8),
         (b'{"a": NaN}', Reason.NOT_JSON),
         (b'{"a": Infinity}', Reason.NOT_JSON),
         (b'{"a": 1e999}', Reason.NOT_JSON),
@@ -34,7 +44,7 @@ def reason_of(value: bytes, limits: Limits = LIMITS) -> Reason:
         (b"]]]]", Reason.NOT_JSON),
         (b'{"a": "\xff"}', Reason.NOT_UTF8),
         ('{"a": "ü"}'.encode("latin-1"), Reason.NOT_UTF8),
-        ('{"a": "ü"}'.encode("utf-16"), Reason.NOT_UTF8),
+        (b"\xff\xfe" + '{"a": "ü"}'.encode("utf-16-le")[:-1], Reason.NOT_UTF8),
         (b'"' + b"x" * 2_000 + b'"', Reason.TOO_LARGE),
     ],
 )
@@ -76,6 +86,32 @@ def test_nesting_that_would_exhaust_a_parser_is_told_apart_by_counting() -> None
     value = b"[" * 1_000_000 + b"]" * 1_000_000
 
     assert Reason.TOO_DEEP == reason_of(value, Limits(bytes=3_000_000, depth=64))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"a": "ü"}'.encode("utf-16"),
+        '{"a": "ü"}'.encode("utf-16-le"),
+        '{"a": "ü"}'.encode("utf-16-be"),
+        gzip.compress('{"a": "ü"}'.encode()),
+        gzip.compress('{"a": "ü"}'.encode("utf-16")),
+        b"\0\0\0\0\x07" + '{"a": "ü"}'.encode(),
+    ],
+    ids=["UTF-16", "UTF-16 LE without mark", "UTF-16 BE without mark", "gzip", "gzip of UTF-16", "schema id"],
+)
+def test_packed_and_recoded_json_is_read(value: bytes) -> None:
+    """What converters and interface engines make of UTF-8."""
+    assert {"a": "ü"} == parse(value, LIMITS)
+
+
+def test_limit_on_bytes_holds_for_what_is_unpacked() -> None:
+    """A small record may unpack to a thousand times its size; no more than the limit is ever unpacked."""
+    text = b'"' + b"x" * 1_998 + b'"'
+
+    assert "x" * 1_998 == parse(gzip.compress(text), LIMITS)
+    assert Reason.TOO_LARGE == reason_of(gzip.compress(b'"' + b"x" * 1_999 + b'"'))
+    assert Reason.TOO_LARGE == reason_of(gzip.compress(b" " * 10_000_000), Limits(bytes=20_000))
 
 
 def test_byte_order_mark_is_left_out() -> None:

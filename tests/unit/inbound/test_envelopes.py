@@ -27,7 +27,7 @@ def open_value(source: SourceContext) -> Callable[..., list[Change | Unreadable]
     ) -> list[Change | Unreadable]:
         written = value if isinstance(value, bytes | None) else orjson.dumps(value)
         record = Record(topic, 0, 0, datetime(2026, 3, 2, tzinfo=UTC), key, written)
-        return open_record(record, source, limits or Limits())
+        return list(open_record(record, source, limits or Limits()).changes)
 
     return open_it
 
@@ -74,9 +74,9 @@ def test_wrapped_bundle_is_opened(open_value: Callable[..., list[Change | Unread
     [
         ({"operationType": "delete", "resource": encounter()}, "unknown-envelope"),
         ({"specversion": "1.0", "data": encounter()}, "unknown-envelope"),
-        ([encounter()], "unknown-envelope"),
         (bundle({"resource": encounter()}, kind="subscription-notification"), "unknown-envelope"),
         (bundle({"resource": {"resourceType": "Parameters"}}, kind="history"), "unknown-envelope"),
+        ([{"payload": {"lunch": 1}}], "unknown-envelope"),
         ({"resource": bundle({"resource": encounter()}, kind="subscription-notification")}, "unknown-envelope"),
         ({}, "not-fhir"),
         ({"resourceType": 7}, "not-fhir"),

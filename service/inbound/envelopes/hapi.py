@@ -1,0 +1,28 @@
+"""HAPI FHIR and Smile CDR: a message of their broker, its resource as a JSON string.
+
+Source: HAPI FHIR, `ResourceModifiedJsonMessage` and `ResourceDeliveryJsonMessage`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.inbound.envelopes.document import Event, object_of
+from service.inbound.envelopes.held import changes, operation
+from service.inbound.references import named
+
+if TYPE_CHECKING:
+    from service.inbound.changes import Change
+    from service.inbound.envelopes.document import Document
+    from service.inbound.records import Unreadable
+
+
+def message(document: Document) -> list[Change | Unreadable] | None:
+    """Open `{"headers": …, "payload": {"operationType", "resourceId", "payload"}}`."""
+    payload = object_of(document.content.get("payload"))
+    if "operationType" not in payload:
+        return None
+    path = f"{document.path}payload"
+    place = named(payload.get("resourceId")) or named(payload.get("payloadId"))
+    event = Event(operation(payload["operationType"], f"{path}.operationType"), place)
+    return changes(event, payload.get("payload"), document, f"{path}.payload")
