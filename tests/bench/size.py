@@ -44,6 +44,9 @@ NEW = 8
 SAMPLE = 100
 """Patients that nothing was read of, held against their events too."""
 
+BY_THEMSELVES = 5
+"""Patients that may fall due while a sweep is measured, besides those that it is to find."""
+
 SETTLED_S = 0.3
 """How long PostgreSQL's counters stay as they are before they are believed (seconds)."""
 
@@ -118,17 +121,19 @@ async def _sweep(bench: Bench, installation: Installation, courses: int) -> list
             gc.freeze()
             started, cpu = time.perf_counter(), time.process_time()
             swept = await intake.sweep()
-            took.append((time.perf_counter() - started, time.process_time() - cpu))
+            ended, cpu_ended = time.perf_counter(), time.process_time()
             gc.unfreeze()
-            if swept != due:
+            # Of a million patients, one may fall due by itself meanwhile.
+            if not due <= swept <= due + BY_THEMSELVES:
                 raise BenchError(f"{due} patients were due, and the sweeper found {swept}.")
+            took.append((ended - started, (cpu_ended - cpu) / swept))
     await _let_fall_due(installation, courses, due)
     before = await _reads(installation)
     async with await Store.open(installation.url) as store:
         await store.due_patients(app.now(), DUE_AT_ONCE)
-    seconds, cpu_s = took[-1]
+    seconds, cpu_s_each = took[-1]
     return [
-        Figure(9, figures.sweep(courses), 1000 * seconds, figures.MS, 1000 * cpu_s / due),
+        Figure(9, figures.sweep(courses), 1000 * seconds, figures.MS, 1000 * cpu_s_each),
         Figure(9, figures.looked_at(courses), await _reads(installation) - before, figures.ROWS_READ),
     ]
 
