@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from service.domain.mappings import Mappings
     from service.outbound.destination import Destination
-    from service.settings import Settings
+    from service.settings import Settings, Source
 
 log = structlog.get_logger(__name__)
 
@@ -57,11 +57,25 @@ def feeds(settings: Settings, mappings: Mapping[str, Mappings]) -> dict[str, Fee
     """Return what the intake needs to know of each topic."""
     found: dict[str, Feed] = {}
     for source in settings.sources:
-        key_types = {topic.name: topic.resource_type for topic in source.topics if topic.resource_type}
-        context = SourceContext(source.id, source.time_zone, source.fhir_base, key_types, source.envelope)
-        feed = Feed(context, Relevance.of(mappings[source.id]), mappings[source.id])
-        found |= dict.fromkeys((topic.name for topic in source.topics), feed)
+        found |= dict.fromkeys((topic.name for topic in source.topics), feed(source, mappings[source.id]))
     return found
+
+
+def feed(source: Source, mappings: Mappings) -> Feed:
+    """Return what the intake needs to know of a source."""
+    key_types = {topic.name: topic.resource_type for topic in source.topics if topic.resource_type}
+    context = SourceContext(source.id, source.time_zone, source.fhir_base, key_types, source.envelope)
+    return Feed(context, Relevance.of(mappings), mappings)
+
+
+def limits(settings: Settings) -> Limits:
+    """Return what one record may hold."""
+    return Limits(
+        bytes=settings.limits.bytes,
+        depth=settings.limits.depth,
+        items=settings.limits.items,
+        entries=settings.limits.entries,
+    )
 
 
 def destinations(settings: Settings) -> list[Destination]:
@@ -79,14 +93,8 @@ def _destination(settings: Settings, each: KafkaDestination | FhirDestination) -
 
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:
     """Return the intake of all sources into a store."""
-    limits = Limits(
-        bytes=settings.limits.bytes,
-        depth=settings.limits.depth,
-        items=settings.limits.items,
-        entries=settings.limits.entries,
-    )
     places = [StoredDestination(each.name, takes_over=each.kind == "fhir") for each in settings.destinations]
-    return Intake(store, feeds(settings, mappings), places, limits, vitals)
+    return Intake(store, feeds(settings, mappings), places, limits(settings), vitals)
 
 
 def vitals_of(settings: Settings) -> Vitals:

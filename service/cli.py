@@ -13,7 +13,7 @@ import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import orjson
 import structlog
@@ -21,13 +21,15 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from service import app, operations, screens
+from service import app, inspection, operations, reading_screen, screens
 from service.configuration import ConfigurationError, load_settings
 from service.domain.mappings import MappingError
 from service.store import ParkedState, StoreError
 from service.telemetry import configure_logging
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from service.settings import Settings
 
 FOUND = 1
@@ -49,6 +51,7 @@ parked = typer.Typer(no_args_is_help=True, help="What can't go on without a pers
 cli.add_typer(parked, name="parked")
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file; else IPT_CONFIG, else ./ipt-bridge.toml.")]
+FhirVersion = Literal["R4", "R4B", "R5"]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a text for people.")]
 SourceId = Annotated[str | None, typer.Option("--source", help="Only this source, where several have that patient.")]
 
@@ -117,6 +120,47 @@ def check(
     else:
         screens.checks(Console(), results)
     if not all(each.ok for each in results):
+        raise typer.Exit(FOUND)
+
+
+@cli.command()
+def read(  # noqa: PLR0913, PLR0917 - typer reads the options from the parameters
+    files: Annotated[list[Path], typer.Argument(help="Files to read; `-` is standard input.")],
+    config: Config = None,
+    source: Annotated[str | None, typer.Option("--source", help="Read as this source's; needed with several.")] = None,
+    fhir_version: Annotated[
+        FhirVersion | None, typer.Option("--fhir-version", help="Also say where a resource deviates from its model.")
+    ] = None,
+    headers: Annotated[
+        list[str] | None, typer.Option("--headers", help="A record header, as name=value; may be given again.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each change.")] = False,
+) -> None:
+    """Say what the service makes of records in files, and why. Writes nothing, connects to nothing.
+
+    A file is a record's value (JSON or NDJSON), or a record as `{"key", "headers", "value"}` or as `kcat -J`
+    writes it, one for each line. Exit code 1 if anything would be parked.
+    Example: `ipt-bridge read event.json`
+    """
+    settings = load_settings(config)
+    pairs = [each.partition("=") for each in headers or ()]
+    missing = [str(path) for path in files if str(path) != "-" and not path.is_file()]
+    if missing:
+        raise typer.BadParameter(f"no such file: {', '.join(missing)}", param_hint="FILES")
+    contents = ((str(path), sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()) for path in files)
+    waiting = False
+    try:
+        for each in operations.read(
+            settings, contents, source, {name.strip(): value for name, _, value in pairs}, fhir_version
+        ):
+            waiting = waiting or any(found.parked for found in each.inspected)
+            if as_json:
+                _print_lines(inspection.as_json(found, each.feed) for found in each.inspected)
+            else:
+                reading_screen.show(Console(), each, name=len(files) > 1 or each.number > 1)
+    except operations.UnknownSource as unknown:
+        raise typer.BadParameter(f"name one of the sources: {unknown}", param_hint="--source") from None
+    if waiting:
         raise typer.Exit(FOUND)
 
 
@@ -255,6 +299,12 @@ def parked_discard(
 
 def _print_json(value: Any) -> None:  # noqa: ANN401 - whatever a command prints
     sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def _print_lines(values: Iterable[Any]) -> None:
+    for value in values:
+        sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
+    sys.stdout.buffer.flush()
 
 
 def _not_found(text: str) -> NoReturn:

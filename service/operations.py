@@ -14,20 +14,25 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service import app
+from service.configuration import load_mappings
 from service.domain import state
 from service.domain.explain import explain
 from service.domain.projection import project
+from service.inbound.record_files import records_in
 from service.inbound.records import Record
+from service.inspection import inspect
 from service.settings import FhirDestination, KafkaDestination
 from service.store import ParkedKind, ParkedState, Store, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 
     from service.domain.course import Course
     from service.domain.explain import Reason
     from service.domain.facts import PatientKey
     from service.domain.mappings import Mappings
+    from service.inspection import Inspected
+    from service.intake import Feed
     from service.settings import Settings
     from service.store import ParkedItem, Retry, SchemaState, StoredCourse
     from service.store.values import PatientRecord
@@ -63,6 +68,21 @@ class Explained:
 
     course: Course
     reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What the service makes of one record of a file."""
+
+    file: str
+    number: int
+    """Of the record in its file, from 1."""
+    feed: Feed
+    inspected: Sequence[Inspected]
+
+
+class UnknownSource(ValueError):  # noqa: N818 - it says what the source is
+    """No source of that id is configured, or none was named where there are several; holds the ids to choose from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +280,29 @@ async def retry(settings: Settings, items: Sequence[int]) -> list[int]:
                 async with store.transaction() as transaction:
                     await transaction.resolve([each.item.id], vitals.now())
     return again
+
+
+def read(
+    settings: Settings,
+    files: Iterable[tuple[str, bytes]],
+    source: str | None,
+    headers: Mapping[str, str],
+    fhir_version: str | None,
+) -> Iterator[Read]:
+    """Yield what the service makes of each record in files, given with their names; nothing is written.
+
+    Raises UnknownSource, and MappingError where a mapping file is wrong.
+    """
+    found = [each for each in settings.sources if source in {None, each.id}]
+    if len(found) != 1:
+        raise UnknownSource(", ".join(each.id for each in settings.sources))
+    feed = app.feed(found[0], load_mappings(settings, found[0].site))
+    limits = app.limits(settings)
+    kept = tuple((name, value.encode()) for name, value in headers.items())
+    default = Record(found[0].topics[0].name, 0, 0, app.now(), None, None, kept)
+    for name, content in files:
+        for number, record in enumerate(records_in(content, default, feed.context.time_zone, limits.bytes), 1):
+            yield Read(name, number, feed, inspect(record, feed, limits, fhir_version))
 
 
 async def discard(settings: Settings, items: Sequence[int], why: str) -> int:

@@ -20,17 +20,19 @@ _KCAT = frozenset({"topic", "partition", "offset", "tstype", "ts", "broker", "ke
 """Names in the lines of `kcat -J`."""
 
 
-def records_in(content: bytes, default: Record, zone: ZoneInfo) -> Iterator[Record]:
+def records_in(content: bytes, default: Record, zone: ZoneInfo, most: int | None = None) -> Iterator[Record]:
     """Yield the records that a file holds; what they don't say of themselves is as in `default`.
 
     A file is one record's value, or a record written as `{"key", "headers", "value", …}` or as `kcat -J`
     writes it, or a line of either for each record. `headers` is an object, or a list of names and values;
-    `value` is JSON of any shape, or a string that is taken as it is.
+    `value` is JSON of any shape, or a string that is taken as it is. With `most`, NDJSON that is longer (bytes)
+    is a record for each line, as a file of a bulk export is.
     """
     lines = [content]
     if _record(content, default, zone) is None:
         lines = [line for line in content.splitlines() if line.strip()]
-        if not lines or _record(lines[0], default, zone) is None:
+        long = most is not None and len(content) > most and len(lines) > 1 and lines[0].lstrip().startswith(b"{")
+        if not lines or not (long or _record(lines[0], default, zone)):
             yield default._replace(value=content)
             return
     for offset, line in enumerate(lines):

@@ -35,8 +35,12 @@ class Notice(NamedTuple):
     """FHIR's code: handshake, heartbeat, event-notification, query-status, query-event."""
     status: str
     """FHIR's code: requested, active, error, off, entered-in-error."""
+    form: str
+    """Whose form of a notification it is: R5, R4B backport, R4 backport, Aidbox."""
     numbers: tuple[int, ...] = ()
     """Of the events in it, as their sender counts them."""
+    contexts: tuple[str, ...] = ()
+    """References to what its events are to be seen with, sorted."""
 
 
 class Opened(NamedTuple):

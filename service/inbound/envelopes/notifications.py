@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _EVENTS = frozenset({"event-notification", "query-event"})
 _NO_EVENT = frozenset({"handshake", "heartbeat", "query-status"})
+_R5 = "subscription-notification"
+_FORMS = {"Parameters": "R4 backport", "AidboxSubscriptionStatus": "Aidbox"}
 _TYPED_TOPIC = re.compile(r".*[/#|]([A-Z][A-Za-z]+)[.-][A-Za-z-]+")
 """A topic that names a resource type and an event, as `…/SubscriptionTopic/Appointment.create`."""
 _DIGITS = 18
@@ -47,7 +49,9 @@ def notification(document: Document) -> Opened | None:
         subscription=text_of(object_of(status.get("subscription")).get("reference")),
         kind=kind,
         status=text_of(status.get("status")),
+        form=_FORMS.get(text_of(written.get("resourceType")), "R5" if content.get("type") == _R5 else "R4B backport"),
         numbers=tuple(_numbers(events)),
+        contexts=tuple(sorted(_contexts(events))),
     )
     if kind in _NO_EVENT:
         return Opened("", [], [notice])

@@ -64,7 +64,13 @@ def told(result: Opened) -> dict[str, Any]:
             for change in result.changes
         ],
         "notices": [
-            {"kind": each.kind, "subscription": each.subscription, "status": each.status, "numbers": list(each.numbers)}
+            {
+                "kind": each.kind,
+                "form": each.form,
+                "subscription": each.subscription,
+                "status": each.status,
+                "numbers": list(each.numbers),
+            }
             for each in result.notices
         ],
     }
