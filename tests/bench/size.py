@@ -51,7 +51,12 @@ SETTLED_S = 0.3
 """How long PostgreSQL's counters stay as they are before they are believed (seconds)."""
 
 # A server that has been up has its indexes in memory; that of a copy has nothing there.
-_WARM = ("SET enable_seqscan = off", *(f"SELECT count(*) FROM {table}" for table in ("patient", "fact", "course")))
+_WARM = (
+    "SET enable_seqscan = off",
+    "SELECT count(*) FROM patient",
+    "SELECT count(*) FROM fact",
+    "SELECT count(*) FROM course",
+)
 _READS = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'patient'"
 _DUE = "UPDATE patient SET next_due = $1 WHERE source = $2 AND patient_id = ANY($3)"
 
