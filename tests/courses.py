@@ -161,7 +161,7 @@ def course(patient: str = "p-12", **fields: Any) -> Course:  # noqa: ANN401 - an
                 instrument="PHQ-9",
                 first=17,
                 latest=17,
-                session=8,
+                by="session 8",
                 threshold=25,
             ),
         ),

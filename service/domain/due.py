@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
+    from service.domain.course import Course
     from service.domain.protocols import Protocol
     from service.domain.treatments import Treatment
 
@@ -27,6 +28,16 @@ def steps_ahead(treatment: Treatment, as_of: datetime, protocol: Protocol) -> It
             yield from _after(as_of, form.start + stalled)
     for item in treatment.measures:
         yield from _after(as_of, item.start)
+
+
+def reviews_ahead(course: Course, as_of: datetime, protocol: Protocol) -> Iterator[datetime]:
+    """Yield the instants to come at which a review of a course falls due by the time since its first session."""
+    first = next((session.start for session in course.sessions if session.number is not None), None)
+    if first is None or course.closed is not None:
+        return
+    for span in (protocol.reviews.soft_after_days, protocol.reviews.firm_after_days):
+        if span is not None:
+            yield from _after(as_of, first + span.days)
 
 
 def _after(as_of: datetime, *instants: datetime) -> Iterator[datetime]:

@@ -32,6 +32,8 @@ _STATES = {
     "discontinued": SessionState.CANCELLED,
 }
 _NOTHING: frozenset[str] = frozenset()
+TASK_ROLE = "task"
+"""Role of a Task in a course's plan, before the id of the finding that it asks about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +92,39 @@ class Scored:
     labels: tuple[Code, ...]
 
 
-Evidence = Meeting | Form | Scored
+@dataclass(frozen=True, slots=True)
+class TaskDone:
+    """A Task of a plan that a clinician completed: the answer to a finding.
+
+    Its labels are none of the course's: it carries those that the plan gave it.
+    """
+
+    start: datetime
+    """When it was completed."""
+    reference: str
+    """`Task/id`."""
+    course: str
+    """Id of the course whose plan it is of."""
+    finding: str
+    """Id of the finding that it asks about."""
+    by: str | None
+
+
+Attended = Meeting | Form | Scored
+"""What a treatment is made of."""
+Evidence = Attended | TaskDone
 
 
 def interpret(fact: Fact, mappings: Mappings) -> tuple[Evidence, ...]:
-    """Return what a fact means: a meeting, a form, one or several measures, or nothing of ours."""
+    """Return what a fact means: a meeting, a form, one or several measures, an answer, or nothing of ours."""
     if fact.reading is None or fact.reading.status == "entered-in-error":
         return ()
     if isinstance(fact.reading, EncounterReading):
         meeting = _meeting(fact, fact.reading, mappings)
         return () if meeting is None else (meeting,)
     if isinstance(fact.reading, TaskReading):
-        return ()
+        done = _task_done(fact, fact.reading)
+        return () if done is None else (done,)
     form = mappings.forms.get(fact.reading.questionnaire)
     if form is not None:
         return (_form(fact, fact.reading, form),) if fact.reading.status in COMPLETE else ()
@@ -202,6 +225,13 @@ def _id_of(reference: str | None, resource_type: str) -> str | None:
     if reference is None or not reference.startswith(f"{resource_type}/"):
         return None
     return reference.removeprefix(f"{resource_type}/")
+
+
+def _task_done(fact: Fact, reading: TaskReading) -> TaskDone | None:
+    course, role, finding = reading.identifier.partition(f"/{TASK_ROLE}/")
+    if reading.status != "completed" or not role:
+        return None
+    return TaskDone(reading.modified or _documented(fact), fact.key.reference, course, finding, reading.owner)
 
 
 def _scored(fact: Fact, reading: ResponseReading, mappings: Mappings) -> list[Scored]:

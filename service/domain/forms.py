@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 FHIR_BASE = "https://ipt-bridge.org/fhir"
 """Canonical base of our own definitions."""
+COURSES = f"{FHIR_BASE}/course"
+"""System of the business identifier that every resource of a plan carries; it names course and role."""
 COURSE_FIELD = f"{FHIR_BASE}/CodeSystem/course-field"
 FORM_KIND = f"{FHIR_BASE}/CodeSystem/form-kind"
 

@@ -2,45 +2,124 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from itertools import repeat
+from operator import ge, le, lt
 from typing import TYPE_CHECKING
 
 from service.domain.course import Change
+from service.domain.spans import FOREVER, Span, Spans, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import date
 
     from service.domain.course import Measure
     from service.domain.instruments import Instrument
     from service.domain.mappings import Mappings
 
 
-def changes(measures: Iterable[Measure], mappings: Mappings) -> tuple[Change, ...]:
-    """Return first and latest total of each instrument, in the mappings' order; only complete measures count."""
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The complete measures of one instrument in a course, by time: at least one."""
+
+    instrument: Instrument
+    measures: list[Measure]
+    totals: list[int]
+    days: list[date]
+    case: Spans
+    """While the total was in the clinical range; never, where the instrument knows none."""
+    better: Spans
+    """While the total was reliably better than the first. Source: NHS Talking Therapies manual."""
+    worse: Spans
+
+    @property
+    def first(self) -> int:
+        """The total that the course began with."""
+        return self.totals[0]
+
+    @property
+    def began_as_case(self) -> bool:
+        """Whether the first total was in the clinical range."""
+        caseness = self.instrument.caseness
+        return caseness is not None and self.first >= caseness.value
+
+    def below(self, limit: float) -> Spans:
+        """Return when the latest total was less than a limit."""
+        return _when(lt, limit, self.totals, self.days)
+
+    def improved(self, percent: float) -> Spans:
+        """Return when the latest total was better than the first by so many percent or more."""
+        return _when(le, self.first * (100 - percent) / 100, self.totals, self.days)
+
+    def last(self, span: Span) -> int:
+        """Return the place of the last measure that was taken before a span ended."""
+        return max((len(self.days) if span.until == FOREVER else bisect_left(self.days, span.until)) - 1, 0)
+
+    def evidence(self, span: Span) -> tuple[str, ...]:
+        """Return the facts behind a span: the first measure, the one at its beginning, and its last."""
+        begun = max(bisect_right(self.days, span.since) - 1, 0)
+        return tuple(dict.fromkeys([self.measures[place].fact for place in (0, begun, self.last(span))]))
+
+
+def series(measures: Iterable[Measure], mappings: Mappings) -> dict[str, Series]:
+    """Return the complete measures of each instrument that has any, in the mappings' order."""
     by_instrument: dict[str, list[Measure]] = {}
     for measure in measures:
         if measure.total is not None:
             by_instrument.setdefault(measure.instrument, []).append(measure)
-    found = []
-    for instrument in mappings.instruments.values():
-        scored = by_instrument.get(instrument.id)
-        if scored:
-            found.append(_change(scored[0], scored[-1], instrument))
-    return tuple(found)
+    return {
+        name: _series(by_instrument[name], instrument)
+        for name, instrument in mappings.instruments.items()
+        if name in by_instrument
+    }
 
 
-def _change(first: Measure, latest: Measure, instrument: Instrument) -> Change:
-    start, end = first.total or 0, latest.total or 0
+def _series(measures: list[Measure], instrument: Instrument) -> Series:
+    totals = [measure.total or 0 for measure in measures]
+    days = [measure.taken.date() for measure in measures]
+    case: Spans = []
+    better: Spans = []
+    worse: Spans = []
+    if instrument.caseness is not None:
+        case = _when(ge, instrument.caseness.value, totals, days)
+    if instrument.reliable_change is not None:
+        better = _when(le, totals[0] - instrument.reliable_change.value, totals, days)
+        worse = _when(ge, totals[0] + instrument.reliable_change.value, totals, days)
+    return Series(instrument, measures, totals, days, case, better, worse)
+
+
+def _when(compares: Callable[[float, float], bool], limit: float, totals: list[int], days: list[date]) -> Spans:
+    """When the latest total compared so with a limit: it counts until the next."""
+    return runs(days, bytes(map(compares, totals, repeat(limit))))
+
+
+def changes(of_course: Mapping[str, Series]) -> tuple[Change, ...]:
+    """Return first and latest total of each instrument, in the mappings' order."""
+    return tuple([_change(each) for each in of_course.values()])
+
+
+def _change(measured: Series) -> Change:
+    first, latest = measured.measures[0], measured.measures[-1]
+    start, end = measured.totals[0], measured.totals[-1]
+    reliable = _reliable(start, end, measured.instrument)
     return Change(
-        instrument=instrument.id,
+        instrument=measured.instrument.id,
         first=start,
         latest=end,
-        first_on=first.taken.date(),
-        latest_on=latest.taken.date(),
-        reliable=_reliable(start, end, instrument),
+        first_on=measured.days[0],
+        latest_on=measured.days[-1],
+        reliable=reliable,
         percent=percent_improved(start, end),
         first_fact=first.fact,
         latest_fact=latest.fact,
+        reliable_since=_since(measured.better if reliable < 0 else measured.worse) if reliable else None,
     )
+
+
+def _since(spans: Spans) -> date | None:
+    return spans[-1].since if spans else None
 
 
 def _reliable(first: int, latest: int, instrument: Instrument) -> int:

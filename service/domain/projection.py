@@ -9,13 +9,15 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from service.domain.answers import answers_by_course
 from service.domain.course import Course, Decision, Projection, SessionKind, SessionState, Sex, course_id
-from service.domain.due import steps_ahead
-from service.domain.evidence import Form, Meeting, Scored, interpret
+from service.domain.due import reviews_ahead, steps_ahead
+from service.domain.evidence import Form, Meeting, Scored, TaskDone, interpret
 from service.domain.focus import focus_areas, patient_goals
 from service.domain.forms import CourseField
+from service.domain.outcome import turnout
 from service.domain.phases import Stage, complete_on, documented, ending_of, planned_sessions
-from service.domain.progress import changes
+from service.domain.progress import changes, series
 from service.domain.rules import findings
 from service.domain.rules.case import Case
 from service.domain.sessions import Sittings, join, numbered
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import date, datetime
 
     from service.domain.course import Measure
-    from service.domain.evidence import Evidence
+    from service.domain.evidence import Attended, Evidence
     from service.domain.facts import Fact, PatientKey
     from service.domain.mappings import Mappings
     from service.domain.protocols import Protocol
@@ -46,18 +48,27 @@ def project_evidence(
 ) -> Projection:
     """As `project`, from facts that are interpreted already."""
     protocol = mappings.protocols[mappings.courses.protocol]
-    known: list[Evidence] = []
+    known: list[Attended] = []
+    answers: list[TaskDone] = []
     ahead: list[datetime] = []
     for item in evidence:
-        if isinstance(item, Form) and item.start > as_of:
+        if isinstance(item, Form | TaskDone) and item.start > as_of:
             ahead.append(item.start)
+        elif isinstance(item, TaskDone):
+            answers.append(item)
         else:
             known.append(item)
     found = treatments(known, mappings.courses, same_practitioner=mappings.same_practitioner)
     for treatment in found:
         ahead.extend(steps_ahead(treatment, as_of, protocol))
     found.sort(key=attrgetter("opened", "anchor"))
+    if answers:
+        names = [course_id(patient, treatment.anchor) for treatment in found]
+        for treatment, given in zip(found, answers_by_course(answers, names), strict=True):
+            treatment.answers = given
     courses = tuple([_course(patient, treatment, as_of, mappings, protocol) for treatment in found])
+    for course in courses:
+        ahead.extend(reviews_ahead(course, as_of, protocol))
     return Projection(patient, as_of, courses, min(ahead, default=None))
 
 
@@ -79,7 +90,7 @@ def _course(
     held = [session for session in sessions if session.number is not None]
     closed = ending.on if ending is not None and ending.decision is Decision.END else None
     measures = tuple([item.measure for item in treatment.measures])
-    of_course = changes(_of_course(measures, treatment, as_of), mappings)
+    measured = series(_of_course(measures, treatment, as_of), mappings)
     case = Case(
         anchor=treatment.anchor,
         opened=treatment.opened.date(),
@@ -87,7 +98,8 @@ def _course(
         planned_sessions=planned,
         documented=done,
         measures=measures,
-        changes=of_course,
+        changes=changes(measured),
+        series=measured,
         sessions=sessions,
         held=held,
         joined=joined,
@@ -99,8 +111,10 @@ def _course(
         sex=_sex(forms),
         age=_age(forms),
         last_activity=last_activity(treatment, joined),
+        answers=treatment.answers,
         as_of=as_of,
     )
+    case = case._replace(turnout=turnout(case, protocol))
     return Course(
         id=course_id(patient, treatment.anchor),
         source=patient.source,
@@ -118,7 +132,7 @@ def _course(
         focus_areas=case.focus_areas,
         goals=tuple(patient_goals(forms)),
         measures=measures,
-        changes=of_course,
+        changes=case.changes,
         ending=ending,
         findings=findings(case, mappings, protocol),
         projected_end=None if closed else _projected_end(treatment, joined, planned, len(held), protocol),
@@ -130,6 +144,7 @@ def _course(
         latest=_latest(treatment, as_of),
         sex=case.sex,
         age=case.age,
+        outcome=case.turnout.outcome,
     )
 
 

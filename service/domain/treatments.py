@@ -11,10 +11,11 @@ from service.domain.evidence import Form, Meeting, Scored
 from service.domain.forms import CourseField, FormKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from service.domain.evidence import Evidence
+    from service.domain.course import Answered
+    from service.domain.evidence import Attended
     from service.domain.protocols import CourseBounds
 
 
@@ -36,9 +37,11 @@ class Treatment:
     meetings: list[Meeting] = field(default_factory=list)
     forms: list[Form] = field(default_factory=list)
     measures: list[Scored] = field(default_factory=list)
+    answers: Mapping[str, Answered] = field(default_factory=dict)
+    """How clinicians answered its findings, by the finding's id."""
 
 
-def treatments(evidence: Iterable[Evidence], bounds: CourseBounds, *, same_practitioner: bool) -> list[Treatment]:
+def treatments(evidence: Iterable[Attended], bounds: CourseBounds, *, same_practitioner: bool) -> list[Treatment]:
     """Return the treatments that a patient's evidence amounts to, by opening.
 
     A treatment opens with a form of ours or the first explicit IPT encounter, and another one opens
@@ -136,7 +139,7 @@ def _practitioners(treatment: Treatment, explicit: frozenset[str]) -> set[str]:
     return seen | {form.author for form in treatment.forms if form.author is not None}
 
 
-def _attach_contacts(everything: Iterable[Evidence], found: list[Treatment], bounds: CourseBounds) -> None:
+def _attach_contacts(everything: Iterable[Attended], found: list[Treatment], bounds: CourseBounds) -> None:
     """Give measures, assessment and crisis contacts to the treatment they fall in.
 
     Before an opening they still belong to it for `bounds.baseline` days; after the end of one they

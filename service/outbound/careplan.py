@@ -12,7 +12,7 @@ from fhir.resources.R4B.careplan import CarePlan
 from fhir.resources.R4B.goal import Goal
 from pydantic import ValidationError
 
-from service.domain.course import Decision, Phase
+from service.domain.course import Decision, FindingState, Phase
 from service.outbound.activities import activity
 from service.outbound.elements import (
     CAREPLAN,
@@ -163,7 +163,7 @@ def _extensions(course: Course, mappings: Mappings) -> list[Element]:
         extension("course-phase", valueCodeableConcept=concept(mappings, "phase", course.phase.value)),
         extension("session-count", extension=counts),
         *(focus_area(mappings, area) for area in course.focus_areas),
-        *(finding(mappings, found) for found in course.findings),
+        *(finding(mappings, found) for found in course.findings if found.state is not FindingState.CLOSED),
     ]
 
 

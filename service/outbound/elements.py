@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from service.domain.forms import FHIR_BASE
+from service.domain.forms import COURSES, FHIR_BASE
 from service.outbound.wording import clean, display, own, sentence
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Element = dict[str, Any]
 """A FHIR element or resource as JSON."""
 
 XHTML = "http://www.w3.org/1999/xhtml"
-COURSE_IDENTIFIER = f"{FHIR_BASE}/course"
+COURSE_IDENTIFIER = COURSES
 """System of the business identifier that every resource of a plan carries."""
 AUTHOR = "IPT Bridge"
 """`authorString` of the annotations that we write."""

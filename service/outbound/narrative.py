@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.domain.course import Phase, SessionKind, SessionState, Severity
+from service.domain.course import FindingState, Phase, SessionKind, SessionState, Severity
 from service.outbound.wording import clean, count, day, display, inner, joined, sentence, subject, title
 
 if TYPE_CHECKING:
@@ -158,9 +158,11 @@ def _change(change: Change, mappings: Mappings) -> str:
 
 
 def _found(course: Course, mappings: Mappings) -> Iterator[tuple[Severity, str]]:
-    """Yield what the findings say, in their order; what a rule finds again and again is said once, as it is last."""
+    """Yield what the open findings say, in order; what a rule finds again and again is said once, as it is last."""
     groups: dict[tuple[str, object], list[Finding]] = {}
     for finding in course.findings:
+        if finding.state is not FindingState.OPEN:
+            continue
         groups.setdefault((finding.rule, dict(finding.values).get("instrument")), []).append(finding)
     for group in groups.values():
         latest = max(group, key=lambda finding: (finding.raised, finding.id))

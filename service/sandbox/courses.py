@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from service.sandbox.encounters import EVALUATION, IPT, PSYCHOTHERAPY_45, PSYCHOTHERAPY_60, Visit
+from service.sandbox.encounters import CRISIS, EVALUATION, IPT, PSYCHOTHERAPY_45, PSYCHOTHERAPY_60, Visit
 from service.sandbox.events import Chart, at_clinic
 from service.sandbox.responses import AUDIT, GAD_7, PHQ_9, Response, spread
 from service.sandbox.stories import Archetype, Story
@@ -196,6 +196,10 @@ class _Course:
             second = self.cast.visit("e-second", PSYCHOTHERAPY_45)
             later = start + timedelta(hours=2)
             self.chart.write(second.finished(later, 45), later + timedelta(minutes=46))
+        if self.story.archetype is Archetype.CRISIS and number == self.story.held:
+            contact = self.cast.visit("e-crisis", CRISIS)
+            later = start + timedelta(hours=3)
+            self.chart.write(contact.finished(later, 60), later + timedelta(minutes=61))
         self._write_forms(visit, start + timedelta(minutes=minutes + 5), number)
 
     def write_form_of_cancelled(self, visit: Visit, start: datetime) -> None:

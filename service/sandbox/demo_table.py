@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from service.domain.course import Phase, Severity
+from service.domain.course import FindingState, Phase, Severity
 from service.outbound.wording import day, display, inner, title
 
 if TYPE_CHECKING:
@@ -80,7 +80,11 @@ def sparkline(totals: Sequence[int], maximum: int) -> str:
 
 def attention(course: Course, mappings: Mappings) -> Text:
     """Return the most urgent finding that needs a person, with its latest date, and how many others there are."""
-    urgent = [finding for finding in course.findings if finding.severity is not Severity.INFO]
+    urgent = [
+        finding
+        for finding in course.findings
+        if finding.severity is not Severity.INFO and finding.state is FindingState.OPEN
+    ]
     if not urgent:
         return Text("–")
     first = max((each for each in urgent if each.rule == urgent[0].rule), key=lambda each: (each.raised, each.id))

@@ -20,16 +20,24 @@ START = date(2026, 1, 5)
 END = datetime.combine(START + PERIOD, time(), UTC)
 
 SHOWN_BY = {
-    "safety.self-harm-item": {Archetype.SELF_HARM},
+    "safety.self-harm-item": {Archetype.SELF_HARM, Archetype.CRISIS},
     "safety.item-unanswered": {Archetype.ITEM_UNANSWERED},
     "change.deterioration": {Archetype.DETERIORATING},
     "change.improvement": {Archetype.RESPONDER, Archetype.ENDING, Archetype.ENDED, Archetype.MAINTENANCE},
+    "change.recovery": {Archetype.RECOVERED},
+    "change.reliable-recovery": {Archetype.RESPONDER, Archetype.ENDED},
     "initial.complete": {Archetype.RESPONDER, Archetype.NON_RESPONDER},
     "initial.overrun": {Archetype.OVERRUN},
-    "review.soft": {Archetype.LATE_RESPONDER},
-    "review.firm": {Archetype.NON_RESPONDER},
+    "review.soft": {Archetype.LATE_RESPONDER, Archetype.OFTEN_MISSED},
+    "review.firm": {Archetype.NON_RESPONDER, Archetype.OFTEN_MISSED},
     "ending.due": {Archetype.ENDING},
     "sessions.used-up": {Archetype.USED_UP},
+    "ending.classification": {
+        Archetype.ENDING,
+        Archetype.ENDED,
+        Archetype.NON_RESPONDER,
+        Archetype.USED_UP,
+    },
     "course.stalled": {Archetype.DROPOUT},
     "data.stated-total": {Archetype.WRONG_TOTAL},
     "data.contradicted-answer": {Archetype.ODD_RECORDS},

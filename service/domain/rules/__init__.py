@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.domain.course import Finding, Severity
+from service.domain.course import Finding, FindingState, Severity
 from service.domain.rules import attendance, change, ending, phases, records, reviews, safety
 
 if TYPE_CHECKING:
+    from service.domain.course import Answered
     from service.domain.mappings import Mappings
     from service.domain.protocols import Protocol
     from service.domain.rules.case import Case, Raised
@@ -28,20 +29,24 @@ RULES = (
 )
 """Every rule function, in the order in which a clinician would ask."""
 
+# An enum's member costs a call wherever it is named.
+_OPEN, _ANSWERED, _CLOSED = FindingState.OPEN, FindingState.ANSWERED, FindingState.CLOSED
 _URGENCY = {severity: place for place, severity in enumerate(Severity)}
 
 
 def findings(case: Case, mappings: Mappings, protocol: Protocol) -> tuple[Finding, ...]:
-    """Return what the rules find in a course, the most urgent first, then by date."""
-    found = [_finding(raised, mappings) for rule in RULES for raised in rule(case, mappings, protocol)]
+    """Return what the rules find in a course, the most urgent first, then by date; with what no longer holds."""
+    found = [_finding(raised, case, mappings) for rule in RULES for raised in rule(case, mappings, protocol)]
     found.sort(key=lambda finding: (_URGENCY[finding.severity], finding.raised, finding.rule, finding.id))
     return tuple(found)
 
 
-def _finding(raised: Raised, mappings: Mappings) -> Finding:
+def _finding(raised: Raised, case: Case, mappings: Mappings) -> Finding:
     rule = mappings.rules[raised.rule]
+    finding_id = f"{raised.rule}/{raised.key}" if raised.key else raised.rule
+    answered = _first(raised.answered, case.answers.get(finding_id))
     return Finding(
-        id=f"{raised.rule}/{raised.key}" if raised.key else raised.rule,
+        id=finding_id,
         rule=rule.id,
         version=rule.version,
         severity=rule.severity,
@@ -50,4 +55,19 @@ def _finding(raised: Raised, mappings: Mappings) -> Finding:
         values=tuple(raised.values.items()),
         facts=tuple(dict.fromkeys(raised.facts)),
         source=rule.sources[0],
+        state=_state(raised, answered),
+        answered=answered,
+        closed=raised.closed,
     )
+
+
+def _first(one: Answered | None, other: Answered | None) -> Answered | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other, key=lambda answered: (answered.on, answered.fact))
+
+
+def _state(raised: Raised, answered: Answered | None) -> FindingState:
+    if raised.closed is not None:
+        return _CLOSED
+    return _OPEN if answered is None else _ANSWERED

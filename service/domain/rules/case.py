@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.domain.course import Phase
+from service.domain.outcome import NONE as NO_TURNOUT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import date, datetime
 
-    from service.domain.course import Change, Documented, Ending, FocusArea, Measure, Session, Sex
+    from service.domain.course import Answered, Change, Documented, Ending, FocusArea, Measure, Session, Sex
     from service.domain.evidence import Form, Meeting
+    from service.domain.outcome import Turnout
+    from service.domain.progress import Series
     from service.domain.sessions import Sittings
 
 Values = dict[str, str | int | float]
@@ -29,6 +33,8 @@ class Case(NamedTuple):
     documented: tuple[Documented, ...]
     measures: tuple[Measure, ...]
     changes: tuple[Change, ...]
+    series: Mapping[str, Series]
+    """The measures behind the changes, by instrument."""
     sessions: tuple[Session, ...]
     held: list[Session]
     """The held sessions, by number."""
@@ -42,12 +48,21 @@ class Case(NamedTuple):
     sex: Sex | None
     age: int | None
     last_activity: datetime
+    answers: Mapping[str, Answered]
+    """How clinicians answered the course's findings, by the finding's id."""
     as_of: datetime
+    turnout: Turnout = NO_TURNOUT
+    """What was left of it at each time, and how it was classed then."""
 
     @property
     def open(self) -> bool:
         """Whether the course still runs toward its ending."""
         return self.phase not in _OVER
+
+    @property
+    def ended(self) -> date | None:
+        """The day on which it ended; None while it runs."""
+        return None if self.open or self.ending is None else self.ending.on
 
 
 class Raised(NamedTuple):
@@ -60,6 +75,10 @@ class Raised(NamedTuple):
     due: date | None = None
     key: str = ""
     """Tells findings of one rule in one course apart."""
+    closed: date | None = None
+    """When what gave rise to it was first seen to hold no longer."""
+    answered: Answered | None = None
+    """How what a clinician did since has answered it, where another fact tells."""
 
 
 def rests_on(sessions: list[Session]) -> tuple[str, ...]:

@@ -19,18 +19,25 @@ if TYPE_CHECKING:
 def _initial_phase(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """Complete when its tasks are documented; overrun when the published number of sessions is held without."""
     documents = {document.task: document for document in case.documented}
-    if case.initial_complete is not None:
+    complete, ended = case.initial_complete, case.ended
+    if complete is not None and (ended is None or complete < ended):
         facts = tuple(documents[task].fact for task in protocol.initial.tasks)
-        if case.open:
-            yield Raised("initial.complete", case.initial_complete, {"on": case.initial_complete.isoformat()}, facts)
-        return
+        yield Raised("initial.complete", complete, {"on": complete.isoformat()}, facts, closed=ended)
     overrun = protocol.initial.overrun_after.count
-    if case.open and len(case.held) >= overrun:
-        missing = [
-            mappings.displays[Code(COURSE_FIELD, task)] for task in protocol.initial.tasks if task not in documents
-        ]
-        values: Values = {"held": len(case.held), "missing": ", ".join(missing)}
-        yield Raised("initial.overrun", case.held[overrun - 1].start.date(), values, rests_on(case.held))
+    if len(case.held) < overrun:
+        return
+    on = case.held[overrun - 1].start.date()
+    closed = min([day for day in (complete, ended) if day is not None], default=None)
+    if closed is not None and closed <= on:
+        return
+    missing = [
+        mappings.displays[Code(COURSE_FIELD, task)]
+        for task in protocol.initial.tasks
+        if task not in documents or (closed is not None and documents[task].on > on)
+    ]
+    held = [session for session in case.held if closed is None or session.start.date() < closed]
+    values: Values = {"held": len(held), "missing": ", ".join(missing)}
+    yield Raised("initial.overrun", on, values, rests_on(held), closed=closed)
 
 
 RULES = (_initial_phase,)

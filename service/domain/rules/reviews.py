@@ -2,51 +2,104 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.domain.rules.case import Raised, rests_on, short
 from service.domain.rules.change import moved
+from service.domain.spans import FOREVER, Span, both, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
 
-    from service.domain.course import Change
     from service.domain.mappings import Mappings
+    from service.domain.progress import Series
     from service.domain.protocols import Protocol
     from service.domain.rules.case import Case
+    from service.domain.sourced import Threshold
+    from service.domain.spans import Spans
+
+
+_WEEK = 7
+"""Days, for how a review says when it came."""
+
+
+class _Point(NamedTuple):
+    """When a review is due: by the sessions held, or by the time since the first, whichever comes first."""
+
+    on: date
+    by: str
+    sessions: int
+    """How many sessions were held by then."""
+
+
+class _Review(NamedTuple):
+    """What a review asks for, from its point on until another takes its place."""
+
+    rule: str
+    point: _Point
+    until: date
+    threshold: float
+    """Improvement in percent."""
 
 
 def _reviews(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
-    """Little change by session 4 asks for a look, by session 8 for a review (ICSI 2016; PMC6428692)."""
-    sessions = case.held
-    soft, firm = protocol.reviews.soft_after.count, protocol.reviews.firm_after.count
-    if not case.open or len(sessions) < soft:
+    """Little change by session or week 4 asks for a look, by 8 for a review (ICSI 2016; PMC6428692)."""
+    series = _reviewed(case, protocol)
+    plan = protocol.reviews
+    soft = _point(case, plan.soft_after, plan.soft_after_days)
+    if series is None or soft is None:
         return
-    change = _reviewed(case, mappings, protocol)
-    if change is None:
-        return
-    facts = (change.first_fact, change.latest_fact)
-    if len(sessions) < firm:
-        threshold = mappings.threshold("review.soft", "improvement")
-        if change.percent < threshold:
-            values = moved(change, mappings) | {"session": soft, "threshold": short(threshold)}
-            yield Raised("review.soft", sessions[soft - 1].start.date(), values, (*rests_on(sessions[:soft]), *facts))
-        return
-    threshold = mappings.threshold("review.firm", "improvement")
-    if change.reliable >= 0 or change.percent < threshold:
-        day = sessions[firm - 1].start.date()
-        values = moved(change, mappings) | {"session": firm, "threshold": short(threshold)}
-        due = day + protocol.reviews.firm_due.days
-        yield Raised("review.firm", day, values, (*rests_on(sessions[:firm]), *facts), due=due)
+    firm = _point(case, plan.firm_after, plan.firm_after_days)
+    ended = case.ended or FOREVER
+    asked = plan.soft_improvement
+    threshold = asked.value if asked else mappings.threshold("review.soft", "improvement")
+    look = _Review("review.soft", soft, min(firm.on, ended) if firm else ended, threshold)
+    start = [Span(series.days[0])]
+    # One early look is enough: a total that wavers about the threshold asks for no other.
+    yield from islice(_asked(look, case, series, without(start, series.improved(threshold))), 1)
+    if firm is not None:
+        threshold = mappings.threshold("review.firm", "improvement")
+        slow = without(start, both(series.improved(threshold), series.better))
+        for raised in _asked(_Review("review.firm", firm, ended, threshold), case, series, slow):
+            yield raised._replace(due=raised.on + plan.firm_due.days)
 
 
-def _reviewed(case: Case, mappings: Mappings, protocol: Protocol) -> Change | None:
-    """The change that progress is judged by: of the protocol's first measure that was a case at the start."""
-    changes = {change.instrument: change for change in case.changes}
+def _asked(review: _Review, case: Case, series: Series, slow: Spans) -> Iterator[Raised]:
+    point = review.point
+    if point.on >= review.until:
+        return
+    for span in both(slow, [Span(point.on, review.until)]):
+        values = moved(series, span) | {"by": point.by, "threshold": short(review.threshold)}
+        facts = (*rests_on(case.held[: point.sessions]), *series.evidence(span))
+        yield Raised(review.rule, span.since, values, facts, key=span.since.isoformat(), closed=span.closed)
+
+
+def _point(case: Case, sessions: Threshold, days: Threshold | None) -> _Point | None:
+    """Return when a review is due; None if that is still ahead, or if no session was held yet."""
+    held = case.held
+    if not held:
+        return None
+    number = sessions.count
+    by_count = None
+    if len(held) >= number:
+        by_count = _Point(held[number - 1].start.date(), f"session {number}", number)
+    if days is None or case.as_of < (instant := held[0].start + days.days):
+        return by_count
+    on = instant.date()
+    if by_count is not None and by_count.on <= on:
+        return by_count
+    held_by_then = sum([session.start <= instant for session in held[:number]])
+    return _Point(on, f"week {days.count // _WEEK}", held_by_then)
+
+
+def _reviewed(case: Case, protocol: Protocol) -> Series | None:
+    """The measures that progress is judged by: the protocol's first that were a case at the start."""
     for name in protocol.reviews.measures:
-        caseness = mappings.instruments[name].caseness
-        if name in changes and caseness is not None and changes[name].first >= caseness.value:
-            return changes[name]
+        series = case.series.get(name)
+        if series is not None and series.began_as_case:
+            return series
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service.domain.rules.answers import asked_again, crisis_contacts, first_after
 from service.domain.rules.case import Raised
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def _safety(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """PHQ-9 item 9 of 1 or more calls a clinician the same day, whatever the total (Kroenke 2001)."""
     del protocol
+    contacts, again = crisis_contacts(case), asked_again(case)
     for measure in case.measures:
         if not (measure.safety or measure.safety_unanswered):
             continue
@@ -27,9 +29,13 @@ def _safety(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rais
         values: Values = {"instrument": instrument.title, "on": on.isoformat()}
         if measure.safety is not None and measure.safety >= instrument.safety.at_least.value:
             scored: Values = values | {"item": instrument.safety.item, "score": measure.safety}
-            yield Raised("safety.self-harm-item", on, scored, (measure.fact,), due=on, key=measure.fact)
+            answered = first_after(measure, contacts)
+            yield Raised(
+                "safety.self-harm-item", on, scored, (measure.fact,), due=on, key=measure.fact, answered=answered
+            )
         elif measure.safety_unanswered:
-            yield Raised("safety.item-unanswered", on, values, (measure.fact,), key=measure.fact)
+            closed = again.get(measure.fact)
+            yield Raised("safety.item-unanswered", on, values, (measure.fact,), key=measure.fact, closed=closed)
 
 
 RULES = (_safety,)

@@ -26,6 +26,9 @@ class Archetype(StrEnum):
     ODD_RECORDS = "odd-records"
     CORRECTED = "corrected"
     NEWCOMER = "newcomer"
+    RECOVERED = "recovered"
+    OFTEN_MISSED = "often-missed"
+    CRISIS = "crisis"
 
 
 @dataclass(frozen=True, slots=True)

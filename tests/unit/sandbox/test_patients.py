@@ -167,7 +167,7 @@ def test_a_story_says_who_its_patient_is_where_that_matters(mappings: Mappings) 
 def test_calm_stories_raise_no_alarm(patients: list[SyntheticPatient], mappings: Mappings) -> None:
     """A responder needs no attention."""
     rules = {finding.rule for finding in course(patients[0], mappings).findings}
-    assert rules <= {"initial.complete", "change.improvement"}
+    assert rules <= {"initial.complete", "change.improvement", "change.recovery", "change.reliable-recovery"}
 
 
 def test_events_of_one_instant_keep_their_order(patients: list[SyntheticPatient]) -> None:
