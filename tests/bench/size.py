@@ -50,13 +50,6 @@ BY_THEMSELVES = 5
 SETTLED_S = 0.3
 """How long PostgreSQL's counters stay as they are before they are believed (seconds)."""
 
-# A server that has been up has its indexes in memory; that of a copy has nothing there.
-_WARM = (
-    "SET enable_seqscan = off",
-    "SELECT count(*) FROM patient",
-    "SELECT count(*) FROM fact",
-    "SELECT count(*) FROM course",
-)
 _READS = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'patient'"
 _DUE = "UPDATE patient SET next_due = $1 WHERE source = $2 AND patient_id = ANY($3)"
 
@@ -72,7 +65,6 @@ async def size(bench: Bench) -> list[Figure]:
         waiting = await bench.written(f"size-{courses}", partial(_stream, bench, made, numbers))
         async with parts.database("postgresql", copy_of=full) as url:
             installation = await install(parts, waiting.topics, url)
-            await parts.execute(url, *_WARM)
             with working(parts, *installation.command) as worker:
                 took = await reading(parts, worker, installation.group, waiting, url=installation.url)
             name = figures.size(courses)
