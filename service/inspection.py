@@ -105,7 +105,7 @@ def _inspected(  # noqa: PLR0913, PLR0917 - the two from the record, and what `i
 def _relevance(change: Change, feed: Feed, limits: Limits) -> tuple[bool | None, str]:
     """Return whether a change is ours, as the intake decides it, and why."""
     if change.resource_type not in READ_TYPES:
-        return False, f"courses are made of {' and '.join(sorted(READ_TYPES))} only"
+        return False, f"courses are made of {', '.join(sorted(READ_TYPES))} only"
     if change.operation is Operation.DELETE:
         return True, "a delete may take back what is known"
     if change.resource is None:
@@ -120,6 +120,8 @@ def _decided(resource: Mapping[str, Any], path: str, feed: Feed, limits: Limits)
         return None, ""
     if resource["resourceType"] == "Encounter":
         return relevant, _of_codes(raw_codes([resource.get("type"), resource.get("serviceType")]), feed)
+    if resource["resourceType"] == "Task":
+        return relevant, f"its identifier is {'' if relevant else 'not '}of one of our plans"
     return relevant, _of_questionnaire(resource, feed.mappings, relevant=relevant)
 
 
@@ -133,7 +135,7 @@ def _said(
         return (), ()
     mended = dict(change.resource)
     if parked is not None:
-        mended["subject"] = {"reference": "Patient/unknown"}
+        mended["for" if change.resource_type == "Task" else "subject"] = {"reference": "Patient/unknown"}
     mended_change = change._replace(resource=mended, resource_id=change.resource_id or "unknown")
     try:
         would_be = read_fact(mended_change, feed.context, record.timestamp)

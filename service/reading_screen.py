@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.domain.evidence import Form, Meeting, Scored
+from service.domain.evidence import Form, Meeting, Scored, TaskDone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -74,6 +74,8 @@ def _meaning(found: Evidence, mappings: Mappings) -> Iterable[tuple[str, str]]:
             return [("form", f"{found.kind}  {found.start.isoformat()}{encounter}; {len(found.values)} fields")]
         case Scored():
             return _measure(found.measure, mappings)
+        case TaskDone():
+            return [("answer", f"the Task of finding {found.finding} was completed {found.start.isoformat()}")]
 
 
 def _meeting(found: Meeting) -> str:

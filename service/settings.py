@@ -137,7 +137,7 @@ class Topic(_Group):
 
     name: str
     """Kafka's name of the topic."""
-    resource_type: Literal["Encounter", "QuestionnaireResponse"] | None = None
+    resource_type: Literal["Encounter", "QuestionnaireResponse", "Task"] | None = None
     """What a record without a value deletes, where its key is a bare resource id."""
 
 

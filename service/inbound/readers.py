@@ -15,8 +15,10 @@ from service.inbound.order import order_of
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import patient_id
 from service.inbound.responses import read_response
+from service.inbound.tasks import read_task
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from service.domain.facts import Code, Reading
@@ -28,10 +30,15 @@ _ENCOUNTER = attrgetter(*(each.name for each in fields(EncounterReading)))
 _RESPONSE = attrgetter(*(each.name for each in fields(ResponseReading) if each.name != "answers"))
 _TASK = attrgetter(*(each.name for each in fields(TaskReading)))
 _ANSWER = attrgetter(*(each.name for each in fields(Answer)))
+_READERS: Mapping[str, Callable[..., tuple[Reading, tuple[Code, ...]]]] = {
+    "Encounter": read_encounter,
+    "QuestionnaireResponse": read_response,
+    "Task": read_task,
+}
 
 
 def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
-    """Return the fact that a delete, or a created or updated Encounter or QuestionnaireResponse, amounts to.
+    """Return the fact that a delete, or a created or updated resource of `READ_TYPES`, amounts to.
 
     A delete gives a marker. Raises Unreadable: no-id, old-fhir-version, wrong-type, bad-status,
     bad-time, no-subject, subject-not-a-patient, unresolved-subject, foreign-subject, reference-only.
@@ -44,8 +51,7 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
         return Fact(key, order, patient_id=None, reading=None)
     if change.resource is None:
         raise Unreadable(Reason.REFERENCE_ONLY, change.path)
-    reader = read_encounter if change.resource_type == "Encounter" else read_response
-    reading, labels = reader(change.resource, change.local, source.time_zone, change.path)
+    reading, labels = _READERS[change.resource_type](change.resource, change.local, source.time_zone, change.path)
     patient = patient_id(change.resource, change.local, change.path, source.base)
     order = OrderKey(*order[:3], _digest(reading, patient, labels))
     return Fact(key, order, patient, reading, labels)

@@ -75,13 +75,14 @@ def _typed(resource_type: object, identity: object) -> Target | None:
 
 
 def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str, base: str | None = None) -> str:
-    """Return the id of the patient that an Encounter or a QuestionnaireResponse is about.
+    """Return the id of the patient that an Encounter, a QuestionnaireResponse or a Task is about.
 
     A response without subject is about its `source`, if that is a Patient. Where the source's `base` is
     known, an address outside it is another server's patient. Raises Unreadable: no-subject,
     subject-not-a-patient, unresolved-subject, foreign-subject.
     """
-    subject = resource.get("subject")
+    name = "for" if resource.get("resourceType") == "Task" else "subject"
+    subject = resource.get(name)
     if not subject and resource.get("resourceType") == "QuestionnaireResponse":
         answered_by = target(resource.get("source"), local)
         if answered_by is not None and answered_by.resource_type == "Patient":
@@ -91,11 +92,11 @@ def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str,
     found = target(subject, local, expected="Patient")
     if found is None:
         identified = isinstance(subject, dict) and subject.keys() - {"display", "type", "extension"}
-        raise Unreadable(Reason.UNRESOLVED_SUBJECT if identified else Reason.NO_SUBJECT, f"{path}.subject")
+        raise Unreadable(Reason.UNRESOLVED_SUBJECT if identified else Reason.NO_SUBJECT, f"{path}.{name}")
     if found.resource_type != "Patient":
-        raise Unreadable(Reason.SUBJECT_NOT_A_PATIENT, f"{path}.subject")
+        raise Unreadable(Reason.SUBJECT_NOT_A_PATIENT, f"{path}.{name}")
     if base is not None and _is_elsewhere(subject, base):
-        raise Unreadable(Reason.FOREIGN_SUBJECT, f"{path}.subject")
+        raise Unreadable(Reason.FOREIGN_SUBJECT, f"{path}.{name}")
     return found.resource_id
 
 

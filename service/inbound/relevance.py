@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from service.domain.codes import LOINC
 from service.inbound.codings import raw_codes
 from service.inbound.records import Reason, Unreadable
+from service.inbound.tasks import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from service.domain.facts import Code
     from service.domain.mappings import Mappings
 
-READ_TYPES = frozenset({"Encounter", "QuestionnaireResponse"})
-"""Resource types that become facts."""
+READ_TYPES = frozenset({"Encounter", "QuestionnaireResponse", "Task"})
+"""Resource types that become facts. Of Tasks, only those of our own plans."""
 CANDIDATE_USES = frozenset({"ipt", "psychotherapy", "preparation", "evaluation", "crisis"})
 """Uses of an encounter code that may make its encounter a session or an assessment."""
 _LOINC_OR_NONE = frozenset({LOINC, ""})
@@ -53,13 +54,15 @@ class Relevance:
         )
 
     def decide(self, resource: Mapping[str, Any], most_items: int, path: str) -> bool:
-        """Return whether an Encounter or a QuestionnaireResponse is ours.
+        """Return whether an Encounter, a QuestionnaireResponse or a Task is ours.
 
         Raises Unreadable (too-many-items) for a response with more than `most_items` items.
         """
         if resource.get("resourceType") == "Encounter":
             written = raw_codes([resource.get("type"), resource.get("serviceType")])
             return not self.encounter_codes.isdisjoint(written)
+        if resource.get("resourceType") == "Task":
+            return is_ours(resource)
         known = self._questionnaire(resource.get("questionnaire"))
         if known is False:
             return False
