@@ -93,7 +93,8 @@ def parse(files: Mapping[str, bytes], site: str | None = None) -> Mappings:
         protocols=_named_by_file(files, _under(files, "protocols/"), Protocol),
         site_protocols=own.protocols,
         instruments=instruments,
-        other_questionnaires=_toml(files, _OTHER_QUESTIONNAIRES, _OtherInstruments).questionnaires,
+        other_questionnaires=_toml(files, _OTHER_QUESTIONNAIRES, _OtherInstruments).questionnaires
+        | dict.fromkeys(own.other_questionnaires, "the site says so"),
         focus_areas=_unique(
             "focus-areas.toml", ((area.code, area) for area in _toml(files, "focus-areas.toml", _FocusAreasFile).areas)
         ),

@@ -33,6 +33,8 @@ class Site(FileModel):
     """A general psychotherapy encounter counts only if a practitioner of the course took part."""
     encounters: EncounterCodes = EncounterCodes()
     instruments: dict[str, SiteInstrument] = Field(default_factory=dict)
+    other_questionnaires: tuple[str, ...] = ()
+    """Canonicals that are named like an instrument and are none: never read."""
     forms: tuple[SiteForm, ...] = ()
     protocols: tuple[SiteProtocol, ...] = ()
     """The first that fits a patient counts."""

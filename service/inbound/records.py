@@ -70,6 +70,7 @@ class Reason(StrEnum):
     OLD_FHIR_VERSION = "old-fhir-version"
     UNKNOWN_ENVELOPE = "unknown-envelope"
     UNKNOWN_KEY = "unknown-key"
+    UNKNOWN_ITEMS = "unknown-items"
     WRONG_TYPE = "wrong-type"
     NO_ID = "no-id"
     NO_SUBJECT = "no-subject"
@@ -112,6 +113,10 @@ _ADVICE = {
     Reason.UNKNOWN_KEY: (
         "A record without value deletes what its key names, and this key names no resource; "
         "have the sender write `Type/id`, or set the topic's resource_type."
+    ),
+    Reason.UNKNOWN_ITEMS: (
+        "The questionnaire is an instrument, or is named like one, and none of its items is known; map its linkIds in "
+        "the site's file under mappings/sites/, or name it there under other_questionnaires if it is none."
     ),
     Reason.WRONG_TYPE: "The element is not of the JSON type that FHIR gives it; have the sender correct it.",
     Reason.NO_ID: "The resource has no usable id; have the sender write the id that its server gave it.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,6 +35,10 @@ class Relevance:
     """Of instrument items, without leading slash."""
     item_codes: frozenset[str]
     """LOINC codes of instrument items."""
+    instruments: Mapping[str, frozenset[str]]
+    """Of the questionnaires that are instruments: the linkIds that are known of each alone, and of its total."""
+    names: re.Pattern[str]
+    """Finds the name of an instrument that has a number in it, in lower case: `phq-9`, `phq9`."""
 
     @classmethod
     def of(cls, mappings: Mappings) -> Self:
@@ -46,45 +51,74 @@ class Relevance:
             by_segment.setdefault(canonical.rsplit("/", 1)[-1], set()).add(meaning)
         segments = {segment: found.pop()[1] for segment, found in by_segment.items() if len(found) == 1}
         instruments = mappings.instruments.values()
+        own = {
+            canonical: mappings.instruments[name].total_ids.union(mappings.site_link_ids.get(canonical, ()))
+            for canonical, name in mappings.instrument_by_questionnaire.items()
+        }
+        own_segments = {canonical.rsplit("/", 1)[-1]: link_ids for canonical, link_ids in own.items()}
         return cls(
             encounter_codes=frozenset(code for code, uses in mappings.codes_by_use.items() if uses & CANDIDATE_USES),
             questionnaires=segments | ours,
             link_ids=frozenset(link_id for instrument in instruments for link_id in instrument.link_ids),
             item_codes=frozenset(code for instrument in instruments for code in instrument.item_codes),
+            instruments={name: ids for name, ids in own_segments.items() if segments.get(name)} | own,
+            names=re.compile("|".join(_name(each.id) for each in instruments if re.search("[0-9]", each.id)) or "(?!)"),
         )
 
     def decide(self, resource: Mapping[str, Any], most_items: int, path: str) -> bool:
         """Return whether an Encounter, a QuestionnaireResponse or a Task is ours.
 
-        Raises Unreadable (too-many-items) for a response with more than `most_items` items.
+        Raises Unreadable: too-many-items for a response with more than `most_items` items; unknown-items for
+        one whose questionnaire is an instrument, or is named like one, and of whose answered items none is
+        known: its answers, and what they may say of self-harm, are not to be passed over.
         """
         if resource.get("resourceType") == "Encounter":
             written = raw_codes([resource.get("type"), resource.get("serviceType")])
             return not self.encounter_codes.isdisjoint(written)
         if resource.get("resourceType") == "Task":
             return is_ours(resource)
-        known = self._questionnaire(resource.get("questionnaire"))
+        canonical = _canonical(resource.get("questionnaire"))
+        known = self.questionnaires.get(canonical)
         if known is False:
             return False
         items = _items(resource, most_items, path)
-        return known or any(self._is_instrument_item(item) for item in items)
-
-    def _questionnaire(self, questionnaire: object) -> bool | None:
-        """Return whether a canonical is ours; None if it says nothing."""
-        if isinstance(questionnaire, dict):
-            questionnaire = questionnaire.get("reference")
-        if not isinstance(questionnaire, str):
-            return None
-        canonical = questionnaire.split("|", 1)[0].strip()
-        return self.questionnaires.get(canonical.removeprefix("Questionnaire/"))
+        own = self.instruments.get(canonical)
+        if known and own is None:
+            return True
+        if any(self._is_instrument_item(item) for item in items):
+            return True
+        named = known or self.names.search(canonical.rsplit("/", 1)[-1].lower()) is not None
+        if not named or not any(item.get("answer") for item in items):
+            return bool(known)
+        if own is None or own.isdisjoint(_link_id(item) for item in items):
+            raise Unreadable(Reason.UNKNOWN_ITEMS, f"{path}.item")
+        return True
 
     def _is_instrument_item(self, item: Mapping[str, Any]) -> bool:
-        link_id = item.get("linkId")
-        if isinstance(link_id, str) and link_id.strip().removeprefix("/") in self.link_ids:
+        if _link_id(item) in self.link_ids:
             return True
         return "code" in item and any(
             code in self.item_codes and system in _LOINC_OR_NONE for system, code in raw_codes(item["code"])
         )
+
+
+def _name(instrument: str) -> str:
+    """Return the pattern of an instrument's name: its id with or without separators, and no longer number behind it."""
+    return r"(?<![a-z])" + "[-_. ]?".join(re.findall("[a-z]+|[0-9]+", instrument)) + r"(?![0-9])"
+
+
+def _canonical(questionnaire: object) -> str:
+    """Return a questionnaire's canonical, or the id that a relative one ends in; "" if none is written."""
+    if isinstance(questionnaire, dict):
+        questionnaire = questionnaire.get("reference")
+    if not isinstance(questionnaire, str):
+        return ""
+    return questionnaire.split("|", 1)[0].strip().removeprefix("Questionnaire/")
+
+
+def _link_id(item: Mapping[str, Any]) -> str:
+    link_id = item.get("linkId")
+    return link_id.strip().removeprefix("/") if isinstance(link_id, str) else ""
 
 
 def _items(response: Mapping[str, Any], most: int, path: str) -> list[Mapping[str, Any]]:

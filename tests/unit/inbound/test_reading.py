@@ -92,7 +92,12 @@ def test_no_two_answers_tie(read_value: Callable[..., RecordReading]) -> None:
     ]
     items = [{"linkId": link_id, "answer": [value]} for link_id in ("a", "b") for value in values]
     items += [item | {"code": [{"code": "1"}]} for item in items]
-    response = {"resourceType": "QuestionnaireResponse", "id": "q-1", "status": "completed", "questionnaire": "phq-9"}
+    response = {
+        "resourceType": "QuestionnaireResponse",
+        "id": "q-1",
+        "status": "completed",
+        "questionnaire": "ipt-session",
+    }
     subject = {"reference": "Patient/p-1"}
 
     facts = [read_value({**response, "subject": subject, "item": [item]}).facts[0] for item in items]

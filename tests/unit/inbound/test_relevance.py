@@ -140,6 +140,70 @@ def test_sites_own_codes_and_questionnaires_are_ours(mapping_files: dict[str, by
     )
 
 
+@pytest.mark.parametrize(
+    "questionnaire",
+    [
+        "http://loinc.org/q/44249-1",
+        "phq-9",
+        "https://elsewhere.example/Questionnaire/PHQ-9",
+        "https://elsewhere.example/Questionnaire/clinic_gad7_v2|3",
+    ],
+)
+def test_answers_of_an_instrument_whose_items_are_not_known_are_not_passed_over(
+    relevance: Relevance, questionnaire: str
+) -> None:
+    """A score of 27 under linkIds that nobody has mapped would be lost, and its answer about self-harm with it."""
+    answered = {"linkId": "q9", "answer": [{"valueInteger": 3}]}
+
+    with pytest.raises(Unreadable) as caught:
+        relevance.decide(response(questionnaire=questionnaire, item=[answered]), 100, "QuestionnaireResponse")
+
+    assert (Reason.UNKNOWN_ITEMS, "QuestionnaireResponse.item") == (caught.value.reason, caught.value.path)
+
+
+@pytest.mark.parametrize(
+    ("questionnaire", "item"),
+    [
+        ("phq-9", {"linkId": "q9"}),
+        ("phq-9", {"linkId": "/44261-6", "answer": [{"valueInteger": 3}]}),
+        ("phq-9", {"linkId": "/44260-8", "answer": [{"valueInteger": 3}]}),
+        ("https://ipt-bridge.org/fhir/Questionnaire/ipt-session", {"linkId": "x", "answer": [{"valueInteger": 3}]}),
+    ],
+)
+def test_response_that_is_known_in_part_is_read(relevance: Relevance, questionnaire: str, item: dict[str, Any]) -> None:
+    """Unanswered, or with its total alone, or with one item that is known; forms leave out what they don't need."""
+    assert relevance.decide(response(questionnaire=questionnaire, item=[item]), 100, "QuestionnaireResponse")
+
+
+@pytest.mark.parametrize("name", ["phq-15", "phq-90", "PHQ-2", "graphq9", "epds", "audit-of-charts"])
+def test_names_that_are_not_an_instruments_are_left_alone(relevance: Relevance, name: str) -> None:
+    """Neither a longer number nor a longer word."""
+    answered = {"linkId": "q9", "answer": [{"valueInteger": 3}]}
+
+    assert not relevance.decide(
+        response(questionnaire=f"https://elsewhere.example/Questionnaire/{name}", item=[answered]), 100, "x"
+    )
+
+
+def test_site_says_which_questionnaire_is_none_of_the_instruments(mapping_files: dict[str, bytes]) -> None:
+    """And which linkIds are its own."""
+    site = b"""
+    other_questionnaires = ["https://clinic.example/fhir/Questionnaire/phq-9-training"]
+    [instruments.phq-9]
+    questionnaires = ["https://clinic.example/fhir/Questionnaire/mood-9"]
+    [instruments.phq-9.link_ids]
+    "mood.self-harm" = 9
+    """
+    relevance = Relevance.of(parse({**mapping_files, "sites/clinic.toml": site}, "clinic"))
+    answered = [{"linkId": "mood.self-harm", "answer": [{"valueInteger": 3}]}]
+
+    training = response(questionnaire="https://clinic.example/fhir/Questionnaire/phq-9-training", item=answered)
+    mood = response(questionnaire="https://clinic.example/fhir/Questionnaire/mood-9", item=answered)
+
+    assert not relevance.decide(training, 100, "QuestionnaireResponse")
+    assert relevance.decide(mood, 100, "QuestionnaireResponse")
+
+
 @pytest.mark.parametrize("questionnaire", ["phq-9", "https://elsewhere.example/Questionnaire/q"])
 def test_response_with_more_items_than_allowed_is_not_read(relevance: Relevance, questionnaire: str) -> None:
     """Nested ones count, whether or not the questionnaire is known."""
