@@ -16,6 +16,7 @@ from service.inbound.envelopes import DIALECTS, open_record
 from service.inbound.readers import read as read_fact
 from service.inbound.reading import RecordReading, read_change
 from service.inbound.records import Reason, Unreadable
+from service.inbound.references import without_version
 from service.inbound.relevance import CANDIDATE_USES, READ_TYPES
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _of_codes(codes: Sequence[Code], feed: Feed) -> str:
 
 def _of_questionnaire(response: Mapping[str, Any], mappings: Mappings, *, relevant: bool) -> str:
     written = _text(response.get("questionnaire")) or ""
-    canonical = written.split("|", 1)[0].strip()
+    canonical = mappings.canonical(without_version(written))
     if instrument := mappings.instrument_by_questionnaire.get(canonical):
         return f"questionnaire {canonical} is {mappings.instruments[instrument].title}"
     if form := mappings.forms.get(canonical):

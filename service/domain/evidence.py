@@ -125,7 +125,7 @@ def interpret(fact: Fact, mappings: Mappings) -> tuple[Evidence, ...]:
     if isinstance(fact.reading, TaskReading):
         done = _task_done(fact, fact.reading)
         return () if done is None else (done,)
-    form = mappings.forms.get(fact.reading.questionnaire)
+    form = mappings.forms.get(mappings.canonical(fact.reading.questionnaire))
     if form is not None:
         return (_form(fact, fact.reading, form),) if fact.reading.status in COMPLETE else ()
     return tuple(_scored(fact, fact.reading, mappings))
@@ -235,11 +235,12 @@ def _task_done(fact: Fact, reading: TaskReading) -> TaskDone | None:
 
 
 def _scored(fact: Fact, reading: ResponseReading, mappings: Mappings) -> list[Scored]:
-    if reading.questionnaire in mappings.other_questionnaires:
+    questionnaire = mappings.canonical(reading.questionnaire)
+    if questionnaire in mappings.other_questionnaires:
         return []
-    named = mappings.instrument_by_questionnaire.get(reading.questionnaire)
+    named = mappings.instrument_by_questionnaire.get(questionnaire)
     instruments = [mappings.instruments[named]] if named else list(mappings.instruments.values())
-    site = mappings.site_link_ids.get(reading.questionnaire)
+    site = mappings.site_link_ids.get(questionnaire)
     measures = []
     for instrument in instruments:
         measure = score(

@@ -25,7 +25,7 @@ from service.domain.forms import FHIR_BASE, CourseField, FormKind, FormMap, read
 from service.domain.instruments import Instrument
 from service.domain.mappings import EncounterCodes, FocusAreaText, MappingError, Mappings, Rule
 from service.domain.protocols import CourseBounds, Protocol
-from service.domain.site import Site, joined, site_forms, site_items
+from service.domain.site import PublishedQuestionnaire, Site, joined, published_items, site_forms, site_items
 from service.domain.sourced import FileModel, Source
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _M = TypeVar("_M", bound=BaseModel)
 _OTHER_QUESTIONNAIRES = "instruments/others.toml"
+_PUBLISHED = "published-questionnaires.toml"
 
 
 class _SourcesFile(FileModel):
@@ -67,6 +68,10 @@ class CodeSystem(BaseModel):
         return {Code(self.url, concept.code): concept.display for concept in self.concept}
 
 
+class _PublishedFile(FileModel):
+    questionnaires: tuple[PublishedQuestionnaire, ...]
+
+
 def parse(files: Mapping[str, bytes], site: str | None = None) -> Mappings:
     """Return the mappings of a site from the files' bytes, by path relative to `mappings/`.
 
@@ -81,6 +86,10 @@ def parse(files: Mapping[str, bytes], site: str | None = None) -> Mappings:
     instruments = _named_by_file(files, _under(files, "instruments/", skip=_OTHER_QUESTIONNAIRES), Instrument)
     by_questionnaire = {url: name for name, instrument in instruments.items() for url in instrument.questionnaires}
     site_link_ids: dict[str, dict[str, int]] = {}
+    for place, published in enumerate(_toml(files, _PUBLISHED, _PublishedFile).questionnaires):
+        link_ids = published_items(f"{_PUBLISHED}, questionnaires[{place}]", published, instruments)
+        by_questionnaire |= dict.fromkeys(published.canonicals, published.instrument)
+        site_link_ids |= dict.fromkeys(published.canonicals, link_ids)
     for name, addition in own.instruments.items():
         link_ids = site_items(f"{site_file}, instruments", name, addition, instruments)
         by_questionnaire |= dict.fromkeys(addition.questionnaires, name)

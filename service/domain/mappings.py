@@ -100,6 +100,20 @@ class Mappings(FileModel):
         """Return a rule's threshold."""
         return self.rules[rule].thresholds[name].value
 
+    def canonical(self, written: str) -> str:
+        """Return the canonical of a questionnaire: as written, or the only one that ends in the id written."""
+        identity = written.removeprefix("Questionnaire/")
+        return written if "/" in identity else self._canonical_by_id.get(identity, written)
+
+    @cached_property
+    def _canonical_by_id(self) -> dict[str, str]:
+        meanings = {**self.instrument_by_questionnaire, **{canonical: canonical for canonical in self.forms}}
+        found: dict[str, dict[str, str]] = {}
+        for canonical in (*meanings, *self.other_questionnaires):
+            meaning = meanings.get(canonical, canonical)
+            found.setdefault(canonical.rsplit("/", 1)[-1], {}).setdefault(meaning, canonical)
+        return {identity: next(iter(one.values())) for identity, one in found.items() if len(one) == 1}
+
     @cached_property
     def codes_by_use(self) -> dict[Code, frozenset[str]]:
         """What each encounter code means; several uses are possible."""

@@ -26,6 +26,15 @@ class SiteInstrument(FileModel):
     """The site's linkId to the number of the item, from 1."""
 
 
+class PublishedQuestionnaire(FileModel):
+    """A published questionnaire that asks an instrument under linkIds which mean its items in it alone."""
+
+    instrument: str
+    canonicals: tuple[str, ...]
+    link_ids: tuple[tuple[str, ...], ...]
+    """The linkIds of each item, in the instrument's order."""
+
+
 class Site(FileModel):
     """What one site adds to the standard mappings."""
 
@@ -43,6 +52,20 @@ class Site(FileModel):
 def joined(standard: EncounterCodes, own: EncounterCodes) -> EncounterCodes:
     """Return the standard codes with the site's own after them, by use."""
     return EncounterCodes(**{use: getattr(standard, use) + getattr(own, use) for use in EncounterCodes.model_fields})
+
+
+def published_items(
+    where: str, published: PublishedQuestionnaire, instruments: Mapping[str, Instrument]
+) -> dict[str, int]:
+    """Return the index of the item that each linkId of a published questionnaire names. Raises MappingError."""
+    if published.instrument not in instruments:
+        msg = f'mappings/{where}: "{published.instrument}" is not an instrument of mappings/instruments/.'
+        raise MappingError(msg)
+    count = len(instruments[published.instrument].items)
+    if len(published.link_ids) != count:
+        msg = f"mappings/{where}.link_ids: {published.instrument} has {count} items, each with its own list."
+        raise MappingError(msg)
+    return {link_id: index for index, names in enumerate(published.link_ids) for link_id in names}
 
 
 def site_items(

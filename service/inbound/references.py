@@ -17,6 +17,11 @@ _WEB = ("http://", "https://")
 _URN = ("urn:uuid:", "urn:oid:")
 
 
+def without_version(canonical: str) -> str:
+    """Return a canonical without `|version` and `#fragment`."""
+    return canonical.split("|", 1)[0].split("#", 1)[0].strip()
+
+
 class Target(NamedTuple):
     """The resource that a reference or URL names."""
 

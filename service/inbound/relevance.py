@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from service.domain.codes import LOINC
 from service.inbound.codings import raw_codes
 from service.inbound.records import Reason, Unreadable
+from service.inbound.references import without_version
 from service.inbound.tasks import is_ours
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def _canonical(questionnaire: object) -> str:
         questionnaire = questionnaire.get("reference")
     if not isinstance(questionnaire, str):
         return ""
-    return questionnaire.split("|", 1)[0].strip().removeprefix("Questionnaire/")
+    return without_version(questionnaire).removeprefix("Questionnaire/")
 
 
 def _link_id(item: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from service.domain.facts import Answer, ResponseReading
 from service.inbound.codings import code_of, codes, security_labels
 from service.inbound.elements import WrongType, many, one, one_or_many, text
 from service.inbound.records import Reason, Unreadable
-from service.inbound.references import target
+from service.inbound.references import target, without_version
 from service.inbound.times import parse_time
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _reading(response: Element, local: Mapping[str, str], zone: ZoneInfo) -> Res
     _add_answers(response, answers)
     return ResponseReading(
         status=text(response, "status"),
-        questionnaire=text(response, "questionnaire").split("|", 1)[0].strip(),
+        questionnaire=without_version(text(response, "questionnaire")),
         authored=parse_time(response.get("authored"), zone),
         encounter=encounter.relative if encounter else None,
         author=author.relative if author else None,
