@@ -69,15 +69,21 @@ class Relevance:
     def decide(self, resource: Mapping[str, Any], most_items: int, path: str) -> bool:
         """Return whether an Encounter, a QuestionnaireResponse or a Task is ours.
 
-        Raises Unreadable: too-many-items for a response with more than `most_items` items; unknown-items for
-        one whose questionnaire is an instrument, or is named like one, and of whose answered items none is
-        known: its answers, and what they may say of self-harm, are not to be passed over.
+        Raises Unreadable, of a response: too-many-items, with more than `most_items`; unknown-items.
         """
         if resource.get("resourceType") == "Encounter":
             written = raw_codes([resource.get("type"), resource.get("serviceType")])
             return not self.encounter_codes.isdisjoint(written)
         if resource.get("resourceType") == "Task":
             return is_ours(resource)
+        return self._is_response_ours(resource, most_items, path)
+
+    def _is_response_ours(self, resource: Mapping[str, Any], most_items: int, path: str) -> bool:
+        """Return whether a QuestionnaireResponse is ours.
+
+        Raises Unreadable (unknown-items) for one whose questionnaire is an instrument, or is named like one, and of
+        whose answered items none is known: its answers, and what they may say of self-harm, are not to be passed over.
+        """
         canonical = _canonical(resource.get("questionnaire"))
         known = self.questionnaires.get(canonical)
         if known is False:
