@@ -17,17 +17,23 @@ from service.domain.facts import (
     PatientKey,
     Reading,
     ResponseReading,
+    TaskReading,
 )
 from service.domain.forms import FHIR_BASE
+from service.domain.projection import project
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from service.domain.course import Course, Finding
+    from service.domain.mappings import Mappings
 
 PATIENT = PatientKey("main", "p-1")
 MONDAY = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 """The first session of most examples."""
 THERAPIST = "Practitioner/t-1"
 IPT = Code(SNOMED_CT, "443730003")
+CPT_CRISIS = Code("http://www.ama-assn.org/go/cpt", "90839")
 CPT_45 = Code("http://www.ama-assn.org/go/cpt", "90834")
 PHQ_9 = ("44250-9", "44255-8", "44259-0", "44254-1", "44251-7", "44258-2", "44252-5", "44253-3", "44260-8")
 GAD_7 = ("69725-0", "68509-9", "69733-4", "69734-2", "69735-9", "69689-8", "69736-7")
@@ -164,6 +170,17 @@ def ending(resource_id: str, authored: datetime, decision: str, *, planned: int 
     return response(resource_id, f"{FHIR_BASE}/Questionnaire/ipt-ending", authored, answers)
 
 
+def crisis(resource_id: str, start: datetime) -> Fact:
+    """Return a crisis contact that was held."""
+    return encounter(resource_id, start, types=[CPT_CRISIS])
+
+
+def task(course: str, finding: str, at: datetime, *, status: str = "completed") -> Fact:
+    """Return the Task that a plan asks about a finding with, as a clinician left it at a time."""
+    reading = TaskReading(status, f"{course}/task/{finding}", at, THERAPIST)
+    return fact("Task", f"t-{at:%Y%m%d%H%M}", reading)
+
+
 def choice(link_id: str, system: str, code: str) -> Answer:
     """Return an answer with a code of one of our CodeSystems."""
     return Answer(link_id, codes=(Code(f"{FHIR_BASE}/CodeSystem/{system}", code),))
@@ -178,3 +195,14 @@ def newer(old: Fact, reading: Reading | None) -> Fact:
 def replace_version(order: OrderKey) -> OrderKey:
     """Return the order key of the next version."""
     return order._replace(last_updated=order.last_updated + 1, version=order.version + 1, digest=f"{order.digest}+")
+
+
+def course_of(facts: Iterable[Fact], as_of: datetime, mappings: Mappings) -> Course:
+    """Return the patient's one course as of an instant."""
+    (course,) = project(PATIENT, facts, as_of, mappings).courses
+    return course
+
+
+def found(course: Course, rule: str) -> list[Finding]:
+    """Return what a rule found in a course, by the day on which it was raised."""
+    return sorted((each for each in course.findings if each.rule == rule), key=lambda each: (each.raised, each.id))
