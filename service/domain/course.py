@@ -227,7 +227,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How a clinician dealt with a finding."""
+    """How a clinician dealt with a finding: by its Task, completed, or by what another fact tells.
+
+    The plan itself ends a Task as `cancelled`, never as `completed`: read back, its own word would pass for a
+    clinician's.
+    """
 
     on: date
     by: str | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.domain.course import SessionState
+from service.domain.course import FindingState, SessionState
 from service.domain.facts import Code
 from service.domain.forms import FHIR_BASE
 
@@ -111,7 +111,7 @@ def _standing(course: Course, mappings: Mappings) -> Iterator[Reason]:
 
 def _finding(finding: Finding, course: Course, mappings: Mappings) -> Reason:
     rule = mappings.rules[finding.rule]
-    due = f", due {finding.due.isoformat()}" if finding.due else ""
+    due = f", due {finding.due.isoformat()}" if finding.due and finding.state is FindingState.OPEN else ""
     measures = {measure.fact: measure for measure in course.measures}
     dates = {f"Encounter/{e}": session.start.date() for session in course.sessions for e in session.encounters}
     because = []
@@ -125,12 +125,21 @@ def _finding(finding: Finding, course: Course, mappings: Mappings) -> Reason:
         elif fact in dates:
             text = f"{dates[fact].isoformat()}  session"
         because.append(Reason(text, facts=(fact,)))
+    if finding.answered is not None:
+        by = f" by {finding.answered.by}" if finding.answered.by else ""
+        because.append(Reason(f"answered on {finding.answered.on.isoformat()}{by}", facts=(finding.answered.fact,)))
     return Reason(
-        f"{rule.title} ({finding.severity.value}, since {finding.raised.isoformat()}{due}): "
-        f"{sentence(finding, mappings)}",
+        f"{rule.title} ({finding.severity.value}, {_life(finding)}{due}): {sentence(finding, mappings)}",
         source=f"rule {finding.rule} v{finding.version}; {'; '.join(cite(s, mappings) for s in rule.sources)}",
         because=tuple(because),
     )
+
+
+def _life(finding: Finding) -> str:
+    if finding.closed is not None:
+        return f"{finding.raised.isoformat()} to {finding.closed.isoformat()}, closed"
+    answered = ", answered" if finding.answered else ""
+    return f"since {finding.raised.isoformat()}{answered}"
 
 
 def _display(system: str, code: str, mappings: Mappings) -> str:

@@ -194,6 +194,9 @@ def _ending(course: Course, mappings: Mappings) -> Iterator[str]:
     decision = inner(display(mappings, "decision", ending.decision.value))
     plan = "documented" if ending.relapse_prevention_plan else "not documented"
     yield f"Decided on {day(ending.on)}: {decision}; relapse-prevention plan {plan}."
+    if course.outcome is not None and course.closed is not None:
+        outcome = inner(display(mappings, "outcome", course.outcome.classification.value))
+        yield f"Outcome by {title(mappings, course.outcome.instrument)}: {outcome}."
     if ending.gains:
         yield f"Gains: {joined([inner(display(mappings, 'gain', gain)) for gain in ending.gains])}."
 

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from service.domain.course import FindingState
+from service.domain.state import load
 from service.sandbox.disorder import shuffle
 from service.sandbox.encounters import OFFICE_VISIT
 from service.sandbox.events import Event, instant
 from service.sandbox.patients import generate, stream
+from service.sandbox.stories import Archetype
 from service.store import StoreError
 from service.store.dialects import create_engine
 from tests.property.strategies import START
 from tests.synthetic import read
-from tests.workers import PLANS, Clock, expected, recorded, stored, weekly, worker
+from tests.workers import END, PLANS, Clock, expected, projected, recorded, stored, weekly, worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 PATIENTS = generate(7, 6, START)
 ANNA, BEN = PATIENTS[0], PATIENTS[1]
+SELF_HARM = next(patient for patient in PATIENTS if patient.story.archetype is Archetype.SELF_HARM)
 OF_ANNA, OF_BEN = list(ANNA.events), list(BEN.events)
 DAY = timedelta(days=1)
 
@@ -199,3 +203,32 @@ async def test_every_course_of_a_large_batch_is_wanted_and_remembered(
         (course,) = (await recorded(store, f"b{number}")).courses
         (delivery,) = await store.operators.deliveries(course.course_id)
         assert (course.revision, course.counter) == (delivery.wanted, delivery.wanted_counter)
+
+
+async def test_a_task_that_a_clinician_completes_answers_its_finding(one: Worker, mappings: Mappings) -> None:
+    """It comes in a topic like any other event, and is stored; when it is taken back, the finding is open again."""
+    chart = list(SELF_HARM.events)
+    await one.take(chart)
+    (course,) = projected(SELF_HARM.patient_id, chart, mappings).courses
+    finding = course.findings[0]
+    done = Event("Encounter", "Task/t-1", _task(f"{course.id}/task/{finding.id}", "completed", 1), END - DAY)
+    back = Event("Encounter", "Task/t-1", _task(f"{course.id}/task/{finding.id}", "in-progress", 2), END)
+    for event, state in ((done, FindingState.ANSWERED), (back, FindingState.OPEN)):
+        await one.take([event])
+        chart.append(event)
+        assert expected(SELF_HARM.patient_id, chart, mappings) == await stored(one.store, SELF_HARM.patient_id)
+        (told,) = (await stored(one.store, SELF_HARM.patient_id)).values()
+        assert ("safety.self-harm-item", state) == (finding.rule, load(told).findings[0].state)
+
+
+def _task(identifier: str, status: str, version: int) -> dict[str, Any]:
+    return {
+        "resourceType": "Task",
+        "id": "t-1",
+        "meta": {"versionId": str(version), "lastUpdated": instant(END - DAY)},
+        "identifier": [{"system": "https://ipt-bridge.org/fhir/course", "value": identifier}],
+        "status": status,
+        "intent": "proposal",
+        "for": {"reference": f"Patient/{SELF_HARM.patient_id}"},
+        "lastModified": instant(END - DAY),
+    }
