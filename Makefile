@@ -6,7 +6,7 @@ DEV := .venv/.installed-dev
 CHECKS := style types imports dead-code dependencies mappings texts
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench check lock format $(CHECKS:%=check-%)
+.PHONY: help install demo test fuzz bench check lock format $(CHECKS:%=check-%)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
@@ -18,6 +18,9 @@ demo: $(DEMO) ## the whole path on real parts, with synthetic patients (ARGS=--o
 
 test: $(DEV) ## all tests (ARGS='tests/unit -k course' for some)
 	$(BIN)/pytest $(ARGS)
+
+fuzz: $(DEV) ## records changed and damaged in every way, some minutes long (ARGS='-k feed' for some)
+	$(BIN)/pytest tests/property/test_any_bytes.py tests/property/test_any_feed.py --hypothesis-profile=long $(ARGS)
 
 bench: $(DEV) ## how fast it is, on real parts (ARGS=--quick for two minutes)
 	$(BIN)/python -m tests.bench $(ARGS)

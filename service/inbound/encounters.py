@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from service.domain.facts import Code
     from service.inbound.elements import Element
 
+_PRACTITIONERS = ("Practitioner", "PractitionerRole")
 STATUSES = {
     "planned": "planned",
     "arrived": "arrived",
@@ -68,9 +69,7 @@ def _reading(encounter: Element, local: Mapping[str, str], zone: ZoneInfo) -> En
         types=codes((*many(encounter, "type"), *one_or_many(encounter, "serviceType"))),
         start=parse_time(period.get("start") or encounter.get("plannedStartDate"), zone),
         end=parse_time(period.get("end") or encounter.get("plannedEndDate"), zone),
-        practitioners=_relatives(
-            [_person(each) for each in many(encounter, "participant")], local, "Practitioner", "PractitionerRole"
-        ),
+        practitioners=_practitioners(many(encounter, "participant"), local),
         episodes=_relatives(many(encounter, "episodeOfCare"), local, "EpisodeOfCare"),
         based_on=_relatives(many(encounter, "basedOn"), local),
         part_of=part_of.relative if part_of else None,
@@ -80,10 +79,30 @@ def _reading(encounter: Element, local: Mapping[str, str], zone: ZoneInfo) -> En
     )
 
 
-def _person(participant: Element) -> Element | None:
-    """Return whom R4 calls the individual and R5 the actor."""
-    individual, actor = one(participant, "individual"), one(participant, "actor")
-    return individual or actor
+def _practitioners(participants: Sequence[Element], local: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the references to practitioners, sorted; where an identifier is all there is, `Practitioner?identifier=…`.
+
+    R4 calls them the individual; R5 the actor, who may be no practitioner.
+    """
+    if not participants:
+        return ()
+    people = []
+    identified = set()
+    for each in participants:
+        individual, actor = one(each, "individual"), one(each, "actor")
+        people.append(individual or actor)
+        identified.add(_by_identifier(individual, "Practitioner") if individual else _by_identifier(actor or {}, ""))
+    found = {*_relatives(people, local, *_PRACTITIONERS), *identified}
+    return tuple(sorted(found - {""}))
+
+
+def _by_identifier(person: Element, expected: str) -> str:
+    """Return the conditional reference to a practitioner who is named by an identifier alone, else ""."""
+    if "identifier" not in person or "reference" in person or (text(person, "type") or expected) not in _PRACTITIONERS:
+        return ""
+    identifier = one(person, "identifier") or {}
+    value = text(identifier, "value")
+    return f"Practitioner?identifier={text(identifier, 'system')}|{value}" if value else ""
 
 
 def _reasons(encounter: Element) -> list[Element]:

@@ -70,9 +70,17 @@ def text(status: str, content: str) -> Element:
     return {"status": status, "div": f'<div xmlns="{XHTML}">{content}</div>'}
 
 
+_IDENTIFIER = "?identifier="
+
+
 def references(targets: Iterable[str]) -> list[Element]:
-    """Return one Reference for each relative reference."""
-    return [{"reference": target} for target in targets]
+    """Return one Reference for each relative reference, by identifier for `Type?identifier=system|value`."""
+    return [_by_identifier(target) if _IDENTIFIER in target else {"reference": target} for target in targets]
+
+
+def _by_identifier(target: str) -> Element:
+    system, _, value = target.partition(_IDENTIFIER)[2].partition("|")
+    return {"identifier": {"system": system, "value": value} if system else {"value": value}}
 
 
 def instant(value: datetime) -> str:

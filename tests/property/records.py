@@ -17,6 +17,11 @@ _SOURCE = SourceContext("clinic", ZoneInfo("America/New_York"), key_types={"fhir
 _RECEIVED = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
+def read_record_of_a_clinic(record: Record, limits: Limits | None = None) -> RecordReading:
+    """Return what a record amounts to."""
+    return read_record(record, _SOURCE, _RELEVANCE, limits or Limits())
+
+
 def read(value: bytes | None, key: bytes | None = None) -> RecordReading:
     """Return what a record amounts to."""
-    return read_record(Record("fhir", 0, 0, _RECEIVED, key, value), _SOURCE, _RELEVANCE, Limits())
+    return read_record_of_a_clinic(Record("fhir", 0, 0, _RECEIVED, key, value))

@@ -206,3 +206,30 @@ def test_element_that_nobody_reads_can_not_fail_an_encounter() -> None:
     odd = {"hospitalization": 7, "text": {"div": ["<p>"]}, "extension": "x", "length": None, "identifier": {}}
 
     assert EncounterReading(status="finished") == reading_of({"status": "finished", **odd})
+
+
+@pytest.mark.parametrize(
+    ("participant", "practitioners"),
+    [
+        (
+            {"individual": {"identifier": {"system": "urn:npi", "value": "17"}}},
+            ("Practitioner?identifier=urn:npi|17",),
+        ),
+        (
+            {"actor": {"type": "Practitioner", "identifier": {"system": "urn:npi", "value": "17"}}},
+            ("Practitioner?identifier=urn:npi|17",),
+        ),
+        ({"actor": {"identifier": {"system": "urn:npi", "value": "17"}}}, ()),
+        ({"individual": {"type": "RelatedPerson", "identifier": {"value": "17"}}}, ()),
+        ({"individual": {"reference": "Practitioner/a", "identifier": {"value": "17"}}}, ("Practitioner/a",)),
+        ({"individual": {"display": "Dr Who"}}, ()),
+        ({"individual": {"identifier": {"system": "urn:npi"}}}, ()),
+    ],
+)
+def test_practitioner_is_known_by_an_identifier_alone(
+    participant: dict[str, Any], practitioners: tuple[str, ...]
+) -> None:
+    """Else no session of a practitioner whom the EHR names so would count; anyone else may be the patient."""
+    reading, _ = read_encounter({**R4, "participant": [participant]}, {}, ZoneInfo("UTC"), "Encounter")
+
+    assert practitioners == reading.practitioners

@@ -71,6 +71,17 @@ def test_every_resource_has_the_courses_identifier_and_security_labels(mappings:
         assert [{"system": LABEL.system, "code": LABEL.code}] == resource["meta"]["security"]
 
 
+def test_practitioner_is_named_as_the_ehr_names_them(mappings: Mappings) -> None:
+    """By reference, or by the identifier that is all it gives."""
+    named = ("Practitioner/a", "Practitioner?identifier=urn:npi|17", "Practitioner?identifier=|x")
+
+    assert [
+        {"reference": "Practitioner/a"},
+        {"identifier": {"system": "urn:npi", "value": "17"}},
+        {"identifier": {"value": "x"}},
+    ] == careplan(courses.course(practitioners=named), mappings)["contributor"]
+
+
 def test_names_every_goal_that_goes_with_it(mappings: Mappings) -> None:
     """In the same order."""
     course = courses.course()

@@ -1,0 +1,7 @@
+"""`make fuzz` draws so many examples of each property; `make test` draws Hypothesis' default of 100."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("long", max_examples=50_000, deadline=None)
