@@ -123,8 +123,6 @@ def _decided(resource: Mapping[str, Any], path: str, feed: Feed, limits: Limits)
         return relevant, _of_codes(raw_codes([resource.get("type"), resource.get("serviceType")]), feed)
     if resource["resourceType"] == "Task":
         return relevant, f"its identifier is {'' if relevant else 'not '}of one of our plans"
-    if resource["resourceType"] == "Task":
-        return relevant, "it is a Task of one of our plans" if relevant else "it is no Task of our plans"
     return relevant, _of_questionnaire(resource, feed.mappings, relevant=relevant)
 
 
