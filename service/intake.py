@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import randrange
+from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 import structlog
@@ -203,9 +204,21 @@ class Intake:
     def _read(self, record: Record, batch: Batch) -> None:
         feed = self._feeds[record.topic]
         source = feed.context.id
-        reading = read_record(record, feed.context, feed.relevance, self._limits)
         batch.records.append(record)
         batch.bytes += len(record.value or b"")
+        try:
+            reading = read_record(record, feed.context, feed.relevance, self._limits)
+        except Exception as error:  # noqa: BLE001 - no defect of a reader stops a feed, or loses what it fails on
+            place = extract_tb(error.__traceback__)[-1]
+            # Neither message nor traceback: the message of an error on data may hold some of it.
+            log.error(  # noqa: TRY400 - as above
+                "a record can't be read for a defect, and is parked; please report it",
+                error=type(error).__name__,
+                at=f"{place.name}:{place.lineno}",
+            )
+            batch.parked.append(Parked(source, UNPROCESSABLE, None, _kept(record)))
+            batch.outcomes[source, "parked"] += 1
+            return
         outcome = "irrelevant"
         if reading.facts:
             batch.facts += reading.facts

@@ -5,7 +5,7 @@ Source: Cloud Healthcare API, "FHIR Pub/Sub notifications".
 
 from __future__ import annotations
 
-from email.utils import parsedate_to_datetime
+import re
 from typing import TYPE_CHECKING
 
 from service.inbound.envelopes.document import Event, text_of
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from service.inbound.envelopes.document import Document
 
 _NAME_ONLY = "NameOnly"
+_RFC_1123 = re.compile(
+    r"[A-Z][a-z]{2}, (\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d:\d\d:\d\d) (?:GMT|UTC|Z|[+-]0000)", re.ASCII
+)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def message(document: Document) -> list[Change | Unreadable] | None:
@@ -53,8 +57,8 @@ def _changes(
 
 
 def _time(text: str, document: Document) -> datetime | None:
-    """Return a time as RFC 1123 writes it, or as FHIR does."""
-    try:
-        return parsedate_to_datetime(text)
-    except ValueError:
-        return parse_time(text, document.source.time_zone)
+    """Return a time as RFC 1123 writes it, in UTC, or as FHIR does."""
+    written = _RFC_1123.fullmatch(text)
+    if written is not None and written[2] in _MONTHS:
+        text = f"{written[3]}-{_MONTHS.index(written[2]) + 1:02}-{int(written[1]):02}T{written[4]}Z"
+    return parse_time(text, document.source.time_zone)
