@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from service.domain import state
-from service.domain.course import FindingState
+from service.domain.course import FindingState, Phase
 from service.remembered import Standing
 from service.store.values import CourseUpdate, GoneCourse, PatientUpdate
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from service.domain.mappings import Mappings
     from service.store.values import StoredCourse
 
+_PLACES = {phase: place for place, phase in enumerate(Phase)}
 _CLOSED = FindingState.CLOSED  # an enum's member costs a call wherever it is named
 
 
@@ -45,7 +46,10 @@ def decide(
     for course in stored:
         if course.gone or course.course_id in projected:
             continue
-        heir = _heir(_last(course), fresh)
+        last = orjson.loads(course.state)
+        # Maintenance never takes over the plan of the treatment that it follows, nor the other way round.
+        alike = [each for each in fresh if (each.follows is None) == (last.get("follows") is None)]
+        heir = _heir(_last(course.anchor, last), alike)
         if heir is not None:
             fresh.remove(heir)
         last_words = state.revision(b"gone" + course.state, mappings)
@@ -75,7 +79,7 @@ def _update(
     for course in projection.courses:
         content = state.dump(course)
         before = standing.get(course.id)
-        after = Standing(state.revision(content, mappings), _asking(course))
+        after = Standing(state.revision(content, mappings), _asking(course), course.phase)
         courses[course.id] = after
         if before is None or before.revision != after.revision:
             changed.append(_revision(course, content, after, before, cause))
@@ -94,6 +98,7 @@ def _revision(
     course: Course, content: bytes, after: Standing, before: Standing | None, cause: tuple[str, ...]
 ) -> CourseUpdate:
     known = before.findings if before is not None else frozenset()
+    raised = after.findings - known
     return CourseUpdate(
         course_id=course.id,
         anchor=course.anchor,
@@ -101,23 +106,38 @@ def _revision(
         revision=after.revision,
         state=content,
         cause=cause,
-        opened=tuple(sorted(after.findings - known)),
+        opened=tuple(sorted(raised)),
         closed=tuple(sorted(known - after.findings)),
+        reason=_went_back(before, after, raised) if before is not None else None,
     )
 
 
+def _went_back(before: Standing, after: Standing, raised: frozenset[str]) -> str | None:
+    """Why the phase of a course lies before the one that it had; None if it doesn't."""
+    if _PLACES[after.phase] >= _PLACES[before.phase]:
+        return None
+    rules = {finding.partition("/")[0] for finding in raised}
+    if "protocol.changed" in rules:
+        return "another protocol was chosen"
+    if "sessions.planned-changed" in rules:
+        return "another number of sessions was agreed"
+    if before.phase is Phase.CLOSED:
+        return "the end no longer stands: the ending form was corrected, or a later one decides to go on"
+    return "records that the phase rested on were corrected, withdrawn or came late"
+
+
 def _standing(course: StoredCourse) -> Standing:
-    found = orjson.loads(course.state)["findings"]
+    content = orjson.loads(course.state)
+    found = content["findings"]
     findings = frozenset([finding["id"] for finding in found if finding.get("state") != FindingState.CLOSED])
-    return Standing(course.revision, findings)
+    return Standing(course.revision, findings, Phase(content["phase"]))
 
 
-def _last(gone: StoredCourse) -> set[str]:
+def _last(anchor: str, last: Mapping[str, Any]) -> set[str]:
     """What a stored course rested on, as `_facts` gives it of one just projected."""
-    last = orjson.loads(gone.state)
     sessions = {f"Encounter/{e}" for session in last["sessions"] for e in session["encounters"]}
     forms = {f"QuestionnaireResponse/{f}" for session in last["sessions"] for f in session["forms"]}
-    return sessions | forms | {document["fact"] for document in last["documented"]} | {gone.anchor}
+    return sessions | forms | {document["fact"] for document in last["documented"]} | {anchor}
 
 
 def _heir(rested_on: set[str], fresh: Sequence[Course]) -> Course | None:

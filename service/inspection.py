@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from service.domain.evidence import LONGEST_SESSION, Form, Meeting, Scored, interpret
+from service.domain.evidence import Form, Meeting, Scored, interpret
 from service.domain.facts import EncounterReading
 from service.inbound.changes import Change, Operation
 from service.inbound.codings import raw_codes
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from service.domain.evidence import Evidence
     from service.domain.facts import Code, Fact
     from service.domain.mappings import Mappings
+    from service.domain.sourced import Threshold
     from service.inbound.envelopes import Opened
     from service.inbound.records import Limits, Record
     from service.intake import Feed
@@ -131,7 +132,7 @@ def _said(
 ) -> tuple[tuple[Evidence, ...], tuple[str, ...]]:
     """Return what a change means; where it makes no fact, what it would mean if somebody mended it."""
     if fact is not None:
-        return interpret(fact, feed.mappings), _doubts(fact)
+        return interpret(fact, feed.mappings), _doubts(fact, feed.mappings.courses.longest_meeting)
     if change.resource is None or change.resource_type not in READ_TYPES:
         return (), ()
     mended = dict(change.resource)
@@ -144,17 +145,20 @@ def _said(
         if parked is not None and parked.reason is problem.reason:
             return (), ()
         return (), (f"{'then' if parked else 'if it were ours'} it would be parked: {problem.code} at {problem.path}",)
-    return () if parked is None else interpret(would_be, feed.mappings), _doubts(would_be)
+    doubts = _doubts(would_be, feed.mappings.courses.longest_meeting)
+    return () if parked is None else interpret(would_be, feed.mappings), doubts
 
 
-def _doubts(fact: Fact) -> tuple[str, ...]:
+def _doubts(fact: Fact, longest: Threshold) -> tuple[str, ...]:
     """Return what is odd about the times of an encounter."""
     reading = fact.reading
     if not isinstance(reading, EncounterReading) or reading.start is None or reading.end is None:
         return ()
     if reading.end < reading.start:
         return ("it ends before it starts: no duration",)
-    return ("it lasts longer than a day: no duration",) if reading.end - reading.start > LONGEST_SESSION else ()
+    if (reading.end - reading.start).total_seconds() > longest.value * 60:
+        return (f"it lasts longer than {longest.count} minutes: no duration",)
+    return ()
 
 
 def _of_codes(codes: Sequence[Code], feed: Feed) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from service.domain.course import Phase
     from service.domain.evidence import Evidence
     from service.domain.facts import FactKey, PatientKey
     from service.store.values import Edition
@@ -29,6 +30,7 @@ class Standing:
     revision: str
     findings: frozenset[str]
     """Ids of its findings that are not closed."""
+    phase: Phase
 
 
 @dataclass(frozen=True, slots=True)

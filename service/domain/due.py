@@ -17,15 +17,17 @@ def steps_ahead(treatment: Treatment, as_of: datetime, protocol: Protocol) -> It
     """Yield the instants to come at which this treatment's projection may change by itself, the next one among them."""
     unrecorded = protocol.attendance.unrecorded_after.days
     stalled = protocol.attendance.stalled_after.days
-    longest_ago = as_of - max(unrecorded, stalled)
+    dropped = protocol.attendance.dropped_out_after.days
+    longest_ago = as_of - max(unrecorded, stalled, dropped)
     if treatment.opened > longest_ago:
-        yield from _after(as_of, treatment.opened + stalled)
+        yield from _after(as_of, treatment.opened + stalled, treatment.opened + dropped)
     for meeting in treatment.meetings:
-        if meeting.start > longest_ago:
-            yield from _after(as_of, meeting.start, meeting.start + unrecorded, meeting.start + stalled)
+        start = meeting.start
+        if start > longest_ago:
+            yield from _after(as_of, start, start + unrecorded, start + stalled, start + dropped)
     for form in treatment.forms:
         if form.start > longest_ago:
-            yield from _after(as_of, form.start + stalled)
+            yield from _after(as_of, form.start + stalled, form.start + dropped)
     for item in treatment.measures:
         yield from _after(as_of, item.start)
 

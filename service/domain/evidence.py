@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from service.domain.facts import ResponseReading
     from service.domain.mappings import Mappings
 
-LONGEST_SESSION = timedelta(days=1)
-"""A meeting longer than this is a slip of the record, not a duration."""
-
 _STATES = {
     "planned": SessionState.PLANNED,
     "arrived": SessionState.IN_PROGRESS,
@@ -58,6 +55,8 @@ class Meeting:
     conditions: tuple[str, ...]
     labels: tuple[Code, ...]
     reasons: tuple[Code, ...] = ()
+    types: tuple[Code, ...] = ()
+    """Kept only where the site chooses protocols."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def _meeting(fact: Fact, reading: EncounterReading, mappings: Mappings) -> Meeti
     state = _STATES[reading.status]
     if state is SessionState.CANCELLED and _any_use(reading.reasons, "no_show", mappings):
         state = SessionState.NO_SHOW
-    minutes, odd = _minutes(reading.start, reading.end)
+    minutes, odd = _minutes(reading.start, reading.end, mappings.courses.longest_meeting.value)
     return Meeting(
         start=reading.start or _documented(fact),
         reference=fact.key.reference,
@@ -158,13 +157,14 @@ def _meeting(fact: Fact, reading: EncounterReading, mappings: Mappings) -> Meeti
         explicit="ipt" in uses and kind is SessionKind.SESSION,
         minutes=minutes,
         odd_duration=odd,
-        telehealth=_any_use(reading.classes, "telehealth", mappings),
+        telehealth="telehealth" in uses or _any_use(reading.classes, "telehealth", mappings),
         group="group" in uses,
         practitioners=reading.practitioners,
         episodes=reading.episodes,
         conditions=reading.conditions,
         labels=fact.labels,
         reasons=reading.reasons,
+        types=reading.types if mappings.site_protocols else (),
     )
 
 
@@ -172,13 +172,13 @@ def _any_use(codes: tuple[Code, ...], use: str, mappings: Mappings) -> bool:
     return any(use in mappings.codes_by_use.get(code, _NOTHING) for code in codes)
 
 
-def _minutes(start: datetime | None, end: datetime | None) -> tuple[int | None, bool]:
+def _minutes(start: datetime | None, end: datetime | None, longest: float) -> tuple[int | None, bool]:
     if start is None or end is None:
         return None, False
-    lasted = end - start
-    if lasted < timedelta(0) or lasted > LONGEST_SESSION:
+    minutes = (end - start).total_seconds() / 60
+    if not 0 <= minutes <= longest:
         return None, True
-    return round(lasted.total_seconds() / 60), False
+    return round(minutes), False
 
 
 def _documented(fact: Fact) -> datetime:

@@ -237,6 +237,7 @@ def _check_references(mappings: Mappings, site_file: str) -> None:
     strategies = _codes_of("technique", mappings) | _codes_of("phase-task", mappings)
     named: list[tuple[str, Iterable[str], Container[str], str]] = [
         ("courses.toml, protocol", (mappings.courses.protocol,), mappings.protocols, "a protocol"),
+        ("courses.toml, maintenance", (mappings.courses.maintenance,), mappings.protocols, "a protocol"),
     ]
     for name, protocol in mappings.protocols.items():
         file = f"protocols/{name}.toml"

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.domain.course import Classification, Decision, Outcome
-from service.domain.forms import CourseField
 from service.domain.spans import FOREVER, Span, both, either, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
 
     from service.domain.progress import Series
     from service.domain.protocols import Protocol
@@ -72,7 +71,7 @@ NONE = Turnout([], [], [])
 
 def turnout(case: Case, protocol: Protocol) -> Turnout:
     """Return what was left of a course at each time, and how its measures classed it then."""
-    plans = list(_plans(case, protocol))
+    plans = [(plan.since, plan.sessions) for plan in case.plans]
     most = protocol.ending.count
     if case.ended is None and len(case.held) < min([planned for _, planned in plans]) - most:
         return NONE
@@ -97,16 +96,6 @@ def _remaining(case: Case, plans: list[tuple[date, int]], most: int, fewer: int 
         reached = held[begins - 1].start.date()
         passed = held[over].start.date() if over < len(held) else FOREVER
         yield from (Remaining(span, planned) for span in both([Span(reached, passed)], [Span(since, until)]))
-
-
-def _plans(case: Case, protocol: Protocol) -> Iterator[tuple[date, int]]:
-    """The numbers of sessions that were planned, each with the day from which it held."""
-    given = [form for form in case.forms if CourseField.PLANNED_SESSIONS in form.numbers]
-    yield date.min, protocol.sessions.default.count
-    for form in given[:-1]:
-        yield form.start.date(), form.numbers[CourseField.PLANNED_SESSIONS]
-    if given:
-        yield given[-1].start.date(), case.planned_sessions
 
 
 def _joined(found: Iterator[Remaining]) -> Iterator[Remaining]:

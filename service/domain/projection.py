@@ -10,24 +10,25 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from service.domain.answers import answers_by_course
+from service.domain.choice import exclusions, protocols_followed
 from service.domain.course import Course, Decision, Projection, SessionKind, SessionState, Sex, course_id
 from service.domain.due import reviews_ahead, steps_ahead
 from service.domain.evidence import Form, Meeting, Scored, TaskDone, interpret
 from service.domain.focus import focus_areas, patient_goals
 from service.domain.forms import CourseField
 from service.domain.outcome import turnout
-from service.domain.phases import Stage, complete_on, documented, ending_of, planned_sessions
+from service.domain.phases import Stage, agreed, complete_on, documented, ending_of, plans
 from service.domain.progress import changes, series
 from service.domain.rules import findings
 from service.domain.rules.case import Case
-from service.domain.sessions import Sittings, join, numbered
+from service.domain.sessions import Sittings, join, numbered, prepared
 from service.domain.treatments import Treatment, treatments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import date, datetime
 
-    from service.domain.course import Measure
+    from service.domain.course import Measure, ProtocolSpan
     from service.domain.evidence import Attended, Evidence
     from service.domain.facts import Fact, PatientKey
     from service.domain.mappings import Mappings
@@ -47,7 +48,6 @@ def project_evidence(
     patient: PatientKey, evidence: Iterable[Evidence], as_of: datetime, mappings: Mappings
 ) -> Projection:
     """As `project`, from facts that are interpreted already."""
-    protocol = mappings.protocols[mappings.courses.protocol]
     known: list[Attended] = []
     answers: list[TaskDone] = []
     ahead: list[datetime] = []
@@ -59,17 +59,20 @@ def project_evidence(
         else:
             known.append(item)
     found = treatments(known, mappings.courses, same_practitioner=mappings.same_practitioner)
-    for treatment in found:
-        ahead.extend(steps_ahead(treatment, as_of, protocol))
     found.sort(key=attrgetter("opened", "anchor"))
     if answers:
         names = [course_id(patient, treatment.anchor) for treatment in found]
         for treatment, given in zip(found, answers_by_course(answers, names), strict=True):
             treatment.answers = given
-    courses = tuple([_course(patient, treatment, as_of, mappings, protocol) for treatment in found])
-    for course in courses:
+    courses = []
+    for treatment in found:
+        spans = protocols_followed(treatment, mappings)
+        protocol = mappings.protocols[spans[-1].protocol]
+        ahead.extend(steps_ahead(treatment, as_of, protocol))
+        course = _course(patient, treatment, as_of, mappings, spans)
         ahead.extend(reviews_ahead(course, as_of, protocol))
-    return Projection(patient, as_of, courses, min(ahead, default=None))
+        courses.append(course)
+    return Projection(patient, as_of, tuple(courses), min(ahead, default=None))
 
 
 def _course(
@@ -77,25 +80,27 @@ def _course(
     treatment: Treatment,
     as_of: datetime,
     mappings: Mappings,
-    protocol: Protocol,
+    spans: tuple[ProtocolSpan, ...],
 ) -> Course:
-    forms = treatment.forms
-    joined = join(treatment.meetings, forms, as_of, protocol.attendance)
-    planned, agreed = planned_sessions(forms, protocol)
+    protocol = mappings.protocols[spans[-1].protocol]
+    ending = ending_of(treatment.forms, protocol)
+    closed = ending.on if ending is not None and ending.decision is not Decision.CONTINUE else None
+    treatment.meetings = prepared(treatment.meetings, protocol)
+    joined = join(treatment.meetings, treatment.forms, as_of, protocol.attendance)
+    forms = treatment.forms if closed is None else list(_until(closed, treatment.forms, joined))
     done = tuple(documented(forms))
-    ending = ending_of(forms)
     complete = complete_on(done, protocol)
-    stage = Stage(planned, protocol.ending.count, complete, ending)
-    sessions = numbered(joined.sittings, stage.of_session)
+    planned = plans(forms, spans, mappings.protocols)
+    stage = Stage(planned, complete, closed)
+    sessions = numbered(joined.sittings, stage.of_session, closed)
     held = [session for session in sessions if session.number is not None]
-    closed = ending.on if ending is not None and ending.decision is Decision.END else None
     measures = tuple([item.measure for item in treatment.measures])
-    measured = series(_of_course(measures, treatment, as_of), mappings)
+    measured = series(_of_course(measures, closed, as_of), mappings)
     case = Case(
         anchor=treatment.anchor,
         opened=treatment.opened.date(),
         phase=stage.of_course(len(held)),
-        planned_sessions=planned,
+        planned_sessions=planned[-1].sessions,
         documented=done,
         measures=measures,
         changes=changes(measured),
@@ -108,6 +113,10 @@ def _course(
         initial_complete=complete,
         focus_areas=tuple(focus_areas(forms)),
         ending=ending,
+        protocols=spans,
+        plans=planned,
+        exclusions=tuple(exclusions(treatment, forms, protocol)),
+        began=treatment.began,
         sex=_sex(forms),
         age=_age(forms),
         last_activity=last_activity(treatment, joined),
@@ -124,8 +133,8 @@ def _course(
         phase=case.phase,
         opened=case.opened,
         closed=closed,
-        planned_sessions=planned,
-        planned_sessions_agreed=agreed,
+        planned_sessions=planned[-1].sessions,
+        planned_sessions_agreed=agreed(forms, spans),
         held=len(held),
         sessions=sessions,
         documented=done,
@@ -135,17 +144,26 @@ def _course(
         changes=case.changes,
         ending=ending,
         findings=findings(case, mappings, protocol),
-        projected_end=None if closed else _projected_end(treatment, joined, planned, len(held), protocol),
+        projected_end=None if closed else _projected_end(treatment, joined, planned[-1].sessions, len(held), protocol),
         practitioners=tuple(sorted(_practitioners(treatment))),
         conditions=tuple(sorted({c for meeting in treatment.meetings for c in meeting.conditions})),
         encounters=len(treatment.meetings),
         responses=len({item.reference for item in treatment.measures}) + len(forms),
         labels=tuple(sorted({label for item in _all(treatment) for label in item.labels})),
         latest=_latest(treatment, as_of),
+        protocols=spans,
+        follows=None if treatment.follows is None else course_id(patient, treatment.follows),
+        exclusions=case.exclusions,
         sex=case.sex,
         age=case.age,
         outcome=case.turnout.outcome,
     )
+
+
+def _until(closed: date, forms: list[Form], joined: Sittings) -> Iterator[Form]:
+    """The forms that tell of the course itself: none of a session after its end."""
+    after = {form.reference for sitting in joined.sittings if sitting.day > closed for form in sitting.forms}
+    return (form for form in forms if form.reference not in after)
 
 
 def last_activity(treatment: Treatment, joined: Sittings) -> datetime:
@@ -153,10 +171,10 @@ def last_activity(treatment: Treatment, joined: Sittings) -> datetime:
     return next((sitting.start for sitting in reversed(joined.sittings) if sitting.counts), treatment.opened)
 
 
-def _of_course(measures: Iterable[Measure], treatment: Treatment, as_of: datetime) -> Iterator[Measure]:
+def _of_course(measures: Iterable[Measure], closed: date | None, as_of: datetime) -> Iterator[Measure]:
     """The measures that tell of the course's effect: none from the future, none after its end."""
     for measure in measures:
-        after = treatment.closed is not None and measure.taken.date() > treatment.closed.date()
+        after = closed is not None and measure.taken.date() > closed
         if measure.taken <= as_of and not after:
             yield measure
 
@@ -191,10 +209,13 @@ def _practitioners(treatment: Treatment) -> set[str]:
     seen = {
         who for meeting in treatment.meetings if meeting.kind is SessionKind.SESSION for who in meeting.practitioners
     }
-    return seen | {form.author for form in treatment.forms if form.author and form.author.startswith("Practitioner/")}
+    forms = treatment.forms if treatment.decided is None else [treatment.decided, *treatment.forms]
+    return seen | {form.author for form in forms if form.author and form.author.startswith("Practitioner/")}
 
 
 def _all(treatment: Treatment) -> Iterator[Meeting | Form | Scored]:
+    if treatment.decided is not None:
+        yield treatment.decided
     yield from treatment.meetings
     yield from treatment.forms
     yield from treatment.measures

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import model_validator
 
+from service.domain.codes import read_code
+from service.domain.course import Phase
 from service.domain.sourced import Coding, FileModel, Threshold, WrittenCode
+
+if TYPE_CHECKING:
+    from service.domain.facts import Code
 
 
 class SessionPlan(FileModel):
@@ -42,8 +48,6 @@ class InitialPhase(FileModel):
     overrun_after: Threshold
     tasks: tuple[str, ...]
     """Course fields, all of them needed."""
-    sessions: Threshold | None = None
-    """How many of the first sessions are the initial phase, where the protocol counts them."""
 
 
 class Reviews(FileModel):
@@ -75,6 +79,12 @@ class Attendance(FileModel):
     """What is made of the time between sessions."""
 
     stalled_after: Threshold
+    dropped_out_after: Threshold
+    """How long after the last session, with none booked, the patient may have dropped out."""
+    attended_from: Threshold
+    """How many sessions make it a course of treatment, an end that is no early dropout, and a completed course."""
+    unplanned_before: Threshold
+    completed_from: Threshold
     unrecorded_after: Threshold
     form_match: Threshold
     """How long after a session its form may be written without naming the encounter."""
@@ -88,6 +98,8 @@ class Protocol(FileModel):
     title: str
     source: str
     delivery: Literal["individual", "group"] = "individual"
+    only_phase: Phase | None = None
+    """Of a protocol that has no other phases."""
     sessions: SessionPlan
     preparation: Preparation | None = None
     initial: InitialPhase
@@ -103,10 +115,16 @@ class CourseBounds(FileModel):
 
     protocol: str
     """Of a course for which neither a form nor the site names one."""
+    maintenance: str
+    """Of a course that follows one whose ending form decides on maintenance."""
     baseline: Threshold
     """How long before the opening a measure still is the course's first."""
     new_course_after: Threshold
     """A gap this long between explicit IPT events starts another course."""
+    maintenance_gap: Threshold
+    """The same, in maintenance."""
+    longest_meeting: Threshold
+    """An encounter longer than this, in minutes, is a slip of the record and has no duration."""
 
 
 class SiteProtocol(FileModel):
@@ -117,6 +135,11 @@ class SiteProtocol(FileModel):
     """Types or service types of an encounter, written `system|code`."""
     age_from: int | None = None
     age_below: int | None = None
+
+    @cached_property
+    def keys(self) -> frozenset[Code]:
+        """The codes as values."""
+        return frozenset([read_code(code) for code in self.codes])
 
     @model_validator(mode="after")
     def _says_whom(self) -> Self:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
     from service.domain.course import Phase
     from service.domain.evidence import Form, Meeting
-    from service.domain.protocols import Attendance
+    from service.domain.protocols import Attendance, Protocol
 
 _OPEN = frozenset({SessionState.PLANNED, SessionState.IN_PROGRESS})
 _TAKEN_IN = frozenset({SessionState.HELD, SessionState.UNRECORDED, *_OPEN})
 """What a held session of the same day takes in."""
 _NOT_HELD = frozenset({SessionState.CANCELLED, SessionState.NO_SHOW})
-_HELD, _SESSION = SessionState.HELD, SessionKind.SESSION  # an enum's member costs a call wherever it is named
+_HELD, _SESSION, _PREPARATION = (
+    SessionState.HELD,
+    SessionKind.SESSION,
+    SessionKind.PREPARATION,
+)  # an enum's member costs a call wherever it is named
 _START = attrgetter("start")
 _ORDER = attrgetter("start", "reference")
 
@@ -87,7 +91,7 @@ def join(meetings: Iterable[Meeting], forms: Iterable[Form], as_of: datetime, at
         # A form may have made its sitting a held one, which takes in others of its day.
         sittings = _merged_days(sittings)
     if loose:
-        sittings.extend(_given_a_place(loose, [sitting for sitting in sittings if sitting.counts], attendance))
+        sittings.extend(list(_given_a_place(loose, sittings, attendance)))
         sittings.sort(key=_ORDER)
     return Sittings(tuple(sittings), tuple(unheld))
 
@@ -125,17 +129,28 @@ def _merged_days(sittings: list[Sitting]) -> list[Sitting]:
     return kept
 
 
-def _given_a_place(loose: Iterable[Form], held: list[Sitting], attendance: Attendance) -> Iterator[Sitting]:
+def _given_a_place(loose: Iterable[Form], sittings: Iterable[Sitting], attendance: Attendance) -> Iterator[Sitting]:
     """Add forms that name no encounter to held sittings; yield the sittings that are made for those that fit none.
 
-    Forms and sittings come by start, and `held` is kept so.
+    Forms and sittings come by start. A form of the day of a preparatory meeting alone tells of that meeting.
     """
     by_day: dict[date, Sitting] = {}
+    held: list[Sitting] = []
+    prepared: dict[date, Sitting] = {}
+    for sitting in sittings:
+        if sitting.counts:
+            held.append(sitting)
+        elif sitting.kind is _PREPARATION and sitting.state is _HELD:
+            prepared.setdefault(sitting.day, sitting)
     for sitting in held:
         by_day.setdefault(sitting.day, sitting)
     window = attendance.form_match.days
     for form in loose:
-        fitting = by_day.get(form.start.date()) or _last_without_form(held, form.start - window, form.start)
+        fitting = (
+            by_day.get(form.start.date())
+            or prepared.get(form.start.date())
+            or _last_without_form(held, form.start - window, form.start)
+        )
         if fitting is None:
             fitting = Sitting(SessionState.HELD, SessionKind.SESSION, form.start, form.reference)
             by_day[fitting.day] = fitting
@@ -149,12 +164,43 @@ def _last_without_form(held: list[Sitting], earliest: datetime, latest: datetime
     return next((sitting for sitting in reversed(near) if not sitting.forms), None)
 
 
-def numbered(sittings: Iterable[Sitting], phase_of: Callable[[int, date], Phase]) -> tuple[Session, ...]:
-    """Return the sessions of a course; held ones numbered from 1, each with the phase it was held in."""
+def prepared(meetings: list[Meeting], protocol: Protocol) -> list[Meeting]:
+    """Return a course's meetings, those that prepare a group marked as such: individual ones before it first meets.
+
+    Other preparatory meetings are known by their code alone.
+    """
+    preparation = protocol.preparation
+    if preparation is None or protocol.delivery == preparation.delivery:
+        return meetings
+    remaining = preparation.meetings.count
+    marked: dict[str, Meeting] = {}
+    for meeting in sorted(meetings, key=_ORDER):
+        if meeting.kind is _PREPARATION:
+            remaining -= meeting.state is _HELD
+        if meeting.kind is not _SESSION:
+            continue
+        if remaining <= 0 or (meeting.group and meeting.state not in _NOT_HELD):
+            break
+        if not meeting.group:
+            marked[meeting.reference] = replace(meeting, kind=_PREPARATION, explicit=False)
+            remaining -= meeting.state is _HELD
+    return [marked.get(meeting.reference, meeting) for meeting in meetings]
+
+
+def numbered(
+    sittings: Iterable[Sitting], phase_of: Callable[[int, date], Phase], ended: date | None
+) -> tuple[Session, ...]:
+    """Return the sessions of a course; held ones numbered from 1, each with the phase it was held in.
+
+    Those held after the day on which the course ended are marked, and have no number.
+    """
     sessions = []
     held = 0
     for sitting in sittings:
         if sitting.counts:
+            if ended is not None and sitting.day > ended:
+                sessions.append(replace(_session(sitting, None, None), after_end=True))
+                continue
             held += 1
             sessions.append(_session(sitting, held, phase_of(held, sitting.day)))
         else:

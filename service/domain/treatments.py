@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from service.domain.course import Decision, SessionKind, SessionState
 from service.domain.evidence import Form, Meeting, Scored
 from service.domain.forms import CourseField, FormKind
+from service.domain.phases import decision_of, ending_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
 
     from service.domain.course import Answered
@@ -31,9 +32,16 @@ class Treatment:
     opened: datetime
     last: datetime
     anchor: str
+    began: str
+    """Reference of the fact that opened it: its anchor may be an episode, of which no fact tells."""
     episode: str | None = None
     closed: datetime | None = None
     """When an ending form ended it."""
+    maintenance: bool = False
+    """Whether its sessions may lie as far apart as those of maintenance."""
+    follows: str | None = None
+    """Anchor of the finished treatment that it follows, and the form that decided so."""
+    decided: Form | None = None
     meetings: list[Meeting] = field(default_factory=list)
     forms: list[Form] = field(default_factory=list)
     measures: list[Scored] = field(default_factory=list)
@@ -45,7 +53,8 @@ def treatments(evidence: Iterable[Attended], bounds: CourseBounds, *, same_pract
     """Return the treatments that a patient's evidence amounts to, by opening.
 
     A treatment opens with a form of ours or the first explicit IPT encounter, and another one opens
-    after an ending, after a gap of `bounds.new_course_after` days, or with another EpisodeOfCare.
+    after an ending, after a gap of `bounds.new_course_after` days, or with another EpisodeOfCare. Maintenance is a
+    treatment of its own: it follows from the day after an ending form decided on it, in the same episode or not.
     General psychotherapy counts only inside an open treatment and, if `same_practitioner`, with one
     of its practitioners. The result depends on the evidence alone, not on the order it is given in.
     """
@@ -60,7 +69,7 @@ def treatments(evidence: Iterable[Attended], bounds: CourseBounds, *, same_pract
         is_explicit = isinstance(item, Form) or item.encounter in explicit
         treatment = _belongs_to(item, found, bounds, may_open=is_explicit)
         if treatment is not None:
-            _add(item, treatment, explicit=is_explicit)
+            _add(item, treatment, explicit=is_explicit, maintenance=bounds.maintenance)
     kept = [treatment for treatment in found if _really_began(treatment, explicit)]
     if same_practitioner:
         for treatment in kept:
@@ -70,8 +79,46 @@ def treatments(evidence: Iterable[Attended], bounds: CourseBounds, *, same_pract
                 for meeting in treatment.meetings
                 if meeting.encounter in explicit or known.intersection(meeting.practitioners)
             ]
-    _attach_contacts(everything, kept, bounds)
-    return kept
+    apart = [part for whole in kept for part in _apart(whole)]
+    _attach_contacts(everything, apart, bounds)
+    return apart
+
+
+def _apart(whole: Treatment) -> Iterator[Treatment]:
+    """Yield a treatment and, where its ending form decided on maintenance, what follows as another one."""
+    ending = ending_of(whole.forms) if whole.maintenance else None
+    if ending is None or ending.decision is not Decision.MAINTENANCE:
+        yield whole
+        return
+    decided = next(form for form in whole.forms if form.reference == ending.fact)
+    meetings = [meeting for meeting in whole.meetings if meeting.start.date() <= ending.on]
+    held_before = {meeting.encounter for meeting in meetings}
+    forms = [form for form in whole.forms if form.start.date() <= ending.on or form.encounter in held_before]
+    kept = {form.reference for form in forms}
+    later_forms = [form for form in whole.forms if form.reference not in kept]
+    yield replace(whole, closed=decided.start, meetings=meetings, forms=forms)
+    yield replace(
+        whole,
+        opened=decided.start,
+        anchor=f"{decided.reference}#maintenance",
+        began=decided.reference,
+        closed=_ended(later_forms),
+        follows=whole.anchor,
+        decided=decided,
+        meetings=[meeting for meeting in whole.meetings if meeting.start.date() > ending.on],
+        forms=later_forms,
+        measures=[],
+    )
+
+
+def _ended(forms: list[Form]) -> datetime | None:
+    """When the forms of a maintenance treatment ended it."""
+    closed = None
+    for form in forms:
+        decision = decision_of(form)
+        if decision is not None and (closed is None or decision is not Decision.END):
+            closed = form.start if decision is Decision.END else None
+    return closed
 
 
 def _explicit(meetings: list[Meeting], forms: list[Form]) -> frozenset[str]:
@@ -100,7 +147,7 @@ def _belongs_to(
         return current
     if not may_open:
         return None
-    opening = Treatment(opened=item.start, last=item.start, anchor=item.reference)
+    opening = Treatment(opened=item.start, last=item.start, anchor=item.reference, began=item.reference)
     found.append(opening)
     return opening
 
@@ -108,18 +155,24 @@ def _belongs_to(
 def _continues(item: Meeting | Form, episode: str | None, current: Treatment, bounds: CourseBounds) -> bool:
     if episode is not None and current.episode is not None and episode != current.episode:
         return False
-    if item.start - current.last > bounds.new_course_after.days:
+    gap = bounds.maintenance_gap if current.maintenance else bounds.new_course_after
+    if item.start - current.last > gap.days:
         return False
-    return not (current.closed is not None and isinstance(item, Form) and item.kind is FormKind.ASSESSMENT)
+    if not isinstance(item, Form) or item.kind is not FormKind.ASSESSMENT:
+        return True
+    named = item.values.get(CourseField.PROTOCOL)
+    return current.closed is None and not (current.maintenance and named and named[0] != bounds.maintenance)
 
 
-def _add(item: Meeting | Form, treatment: Treatment, *, explicit: bool) -> None:
+def _add(item: Meeting | Form, treatment: Treatment, *, explicit: bool, maintenance: str) -> None:
     treatment.last = max(treatment.last, item.start)
     if isinstance(item, Form):
         treatment.forms.append(item)
-        if item.kind is FormKind.ENDING:
-            ends = Decision.END in item.values.get(CourseField.DECISION, ())
-            treatment.closed = item.start if ends else None
+        decision = decision_of(item)
+        if decision is Decision.MAINTENANCE or maintenance in item.values.get(CourseField.PROTOCOL, ()):
+            treatment.maintenance = True
+        if decision is not None:
+            treatment.closed = item.start if decision is Decision.END else None
         return
     treatment.meetings.append(item)
     if explicit and item.episodes and treatment.episode is None:
@@ -151,9 +204,15 @@ def _attach_contacts(everything: Iterable[Attended], found: list[Treatment], bou
             continue
         home = None
         for treatment in found:
-            if treatment.opened <= item.start:
+            if treatment.opened <= item.start and (
+                treatment.follows is None or treatment.opened.date() < item.start.date()
+            ):
                 home = treatment
-            elif treatment.opened - baseline <= item.start and (home is None or home.closed is not None):
+            elif (
+                treatment.follows is None
+                and treatment.opened - baseline <= item.start
+                and (home is None or home.closed is not None)
+            ):
                 home = treatment
                 break
         if home is None:

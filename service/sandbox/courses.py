@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from service.sandbox.encounters import CRISIS, EVALUATION, IPT, PSYCHOTHERAPY_45, PSYCHOTHERAPY_60, Visit
+from service.sandbox.encounters import CRISIS, EVALUATION, GROUP, IPT, PSYCHOTHERAPY_45, PSYCHOTHERAPY_60, Visit
 from service.sandbox.events import Chart, at_clinic
 from service.sandbox.responses import AUDIT, GAD_7, PHQ_9, Response, spread
 from service.sandbox.stories import Archetype, Story
-from service.sandbox.themes import assessed, concluded, formulated, worked
+from service.sandbox.themes import assessed, concluded, formulated, rechosen, worked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,7 +96,7 @@ def play(story: Story, cast: Cast, rng: Random, today: date) -> Chart:
     booked_at = course.assess(at_clinic(slots[0].day - _WEEK, cast.clock))
     amended_at = 2 if story.archetype is Archetype.CORRECTED else _maybe_amended(story, rng)
     for index, slot in enumerate(slots):
-        visit = cast.visit(f"e{index + 1}", _code(slot, rng), telehealth=rng.random() < _TELEHEALTH)
+        visit = cast.visit(f"e{index + 1}", _code(slot, story, rng), telehealth=rng.random() < _TELEHEALTH)
         start = at_clinic(slot.day, cast.clock)
         if slot.outcome == "held" and slot.day.weekday() < _THURSDAY and rng.random() < _RESCHEDULED:
             chart.write(visit.planned(start), booked_at)
@@ -127,9 +127,9 @@ def _maybe_amended(story: Story, rng: Random) -> int | None:
 def _slots(story: Story, rng: Random, today: date) -> Iterator[Slot]:
     """The appointments, so placed that the last one but a booked one is in the past."""
     outcomes: list[tuple[str, timedelta]] = []
-    for number in range(story.held + story.maintenance + 1):
+    for number in range(story.held + story.after_end + story.maintenance + 1):
         if number:
-            outcomes.append(("held", _WEEK if number <= story.held else _MONTH))
+            outcomes.append(("held", _WEEK if number <= story.held + story.after_end else _MONTH))
         outcomes += [(outcome, _WEEK) for after, outcome in story.missed if after == number]
     weekday = rng.randrange(5)
     back = timedelta(days=(today.weekday() - 1 - weekday) % 7 + 2) + story.weeks_since * _WEEK
@@ -143,7 +143,9 @@ def _slots(story: Story, rng: Random, today: date) -> Iterator[Slot]:
         yield Slot(day + (_MONTH if story.maintenance else _WEEK), "booked")
 
 
-def _code(slot: Slot, rng: Random) -> dict[str, str]:
+def _code(slot: Slot, story: Story, rng: Random) -> dict[str, str]:
+    if story.prepared:
+        return GROUP
     if slot.number in {None, 1} or rng.random() >= _GENERAL_CODE:
         return IPT
     return rng.choice((PSYCHOTHERAPY_45, PSYCHOTHERAPY_60))
@@ -181,6 +183,10 @@ class _Course:
         written = start + timedelta(minutes=65)
         form = self.cast.response("a1", written, self.cast.therapist, visit.reference)
         self.chart.write(form.form("assessment", assessed(self.story)), written)
+        if self.story.prepared:
+            meeting = self.cast.visit("e-before", IPT)
+            later = start + timedelta(days=2)
+            self.chart.write(meeting.finished(later, 50), later + timedelta(minutes=51))
         return start + timedelta(minutes=70)
 
     def hold(self, visit: Visit, start: datetime, number: int, *, amended: bool) -> None:
@@ -226,6 +232,8 @@ class _Course:
         forms = [("session", f"s{number}", worked(self.story, self.rng, number))]
         if number == self.story.formulated_at:
             forms.append(("assessment", "a2", formulated(self.story)))
+        if self.story.changed is not None and number == self.story.changed[0]:
+            forms.append(("assessment", "a3", rechosen(self.story)))
         if number == self.story.held and self.story.decision is not None:
             forms.append(("ending", "z1", concluded(self.story)))
         for place, (kind, name, answers) in enumerate(forms):

@@ -19,6 +19,7 @@ _CPT = "http://www.ama-assn.org/go/cpt"
 IPT = {"system": _SNOMED_CT, "code": "443730003", "display": "Interpersonal psychotherapy"}
 PSYCHOTHERAPY_45 = {"system": _CPT, "code": "90834", "display": "Psychotherapy, 45 minutes"}
 PSYCHOTHERAPY_60 = {"system": _CPT, "code": "90837", "display": "Psychotherapy, 60 minutes"}
+GROUP = {"system": _SNOMED_CT, "code": "76168009", "display": "Group psychotherapy"}
 EVALUATION = {"system": _CPT, "code": "90791", "display": "Psychiatric diagnostic evaluation"}
 CRISIS = {"system": _CPT, "code": "90839", "display": "Psychotherapy for crisis, first 60 minutes"}
 OFFICE_VISIT = {"system": _CPT, "code": "99213", "display": "Office visit, established patient"}

@@ -89,6 +89,8 @@ def assessed(story: Story) -> FormAnswers:
     """Return what the assessment documents at the outset."""
     inventory = {} if story.formulated_at is None else {"interpersonal-inventory": True}
     known: FormAnswers = {"protocol": story.protocol and f"protocol/{story.protocol}", "age": story.age}
+    if story.exclusions:
+        known["exclusion"] = [f"exclusion/{code}" for code in story.exclusions]
     known["administrative-sex"] = story.sex and f"administrative-sex/{story.sex}"
     return {"diagnosis-documented": True} | inventory | {name: said for name, said in known.items() if said is not None}
 
@@ -107,6 +109,14 @@ def formulated(story: Story) -> FormAnswers:
         "planned-sessions": story.planned,
         "goal": [f"patient-goal/{goal}" for goal in goals],
     }
+
+
+def rechosen(story: Story) -> FormAnswers:
+    """Return what the assessment form tells that names another protocol."""
+    if story.changed is None:
+        return {}
+    _, protocol, planned = story.changed
+    return {"protocol": f"protocol/{protocol}", "planned-sessions": planned}
 
 
 def worked(story: Story, rng: Random, number: int) -> FormAnswers:

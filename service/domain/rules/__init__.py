@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.domain.course import Finding, FindingState, Severity
 from service.domain.rules import attendance, change, ending, phases, records, reviews, safety
+from service.domain.rules import protocol as protocol_rules
 
 if TYPE_CHECKING:
     from service.domain.course import Answered
@@ -24,6 +25,7 @@ RULES = (
     *phases.RULES,
     *reviews.RULES,
     *ending.RULES,
+    *protocol_rules.RULES,
     *attendance.RULES,
     *records.RULES,
 )

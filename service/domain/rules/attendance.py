@@ -34,7 +34,7 @@ def _stalled(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
     since = case.last_activity + after.days
     if case.as_of < since or not case.open or any(session.state in _OPEN_STATES for session in case.sessions):
         return
-    yield _gap(case.last_activity, after, rests_on(case.held[-1:]) or _first(case))
+    yield _gap(case.last_activity, after, rests_on(case.held[-1:]) or (case.began,))
 
 
 def _gap(last: datetime, after: Threshold, facts: tuple[str, ...]) -> Raised:
@@ -43,10 +43,48 @@ def _gap(last: datetime, after: Threshold, facts: tuple[str, ...]) -> Raised:
     return Raised("course.stalled", (last + after.days).date(), values, facts, key=day)
 
 
-def _first(case: Case) -> tuple[str, ...]:
-    """What the course began with: its anchor may be an EpisodeOfCare, of which no fact tells."""
-    _, reference = min((item.start, item.reference) for items in (case.meetings, case.forms) for item in items)
-    return (reference,)
+def _dropped_out(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """So long without a session that the patient may have dropped out; no course is closed by it."""
+    del mappings
+    after = protocol.attendance.dropped_out_after
+    since = case.last_activity + after.days
+    if case.as_of < since or not case.open or any(session.state in _OPEN_STATES for session in case.sessions):
+        return
+    last = case.last_activity.date().isoformat()
+    values: Values = {
+        "last": last,
+        "threshold": after.count,
+        "held": len(case.held),
+        "planned": case.planned_sessions,
+        "means": _meaning(len(case.held), protocol),
+    }
+    facts = rests_on(case.held[-1:]) or (case.began,)
+    yield Raised("course.dropout", since.date(), values, facts, key=last)
 
 
-RULES = (_stalled,)
+def _meaning(held: int, protocol: Protocol) -> str:
+    """What an end at this point would be called: van Dijk 2022; NHS Talking Therapies; by the trials' count."""
+    attendance = protocol.attendance
+    if held < attendance.attended_from.count:
+        return f"fewer than {attendance.attended_from.count} sessions, no course of treatment yet"
+    if held < attendance.unplanned_before.count:
+        return f"an end before session {attendance.unplanned_before.count} would be an early, unplanned one"
+    if held < attendance.completed_from.count:
+        return f"fewer than the {attendance.completed_from.count} sessions of a completed course"
+    return f"with {attendance.completed_from.count} sessions or more a completed course"
+
+
+def _after_end(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """The end stands, and so does the outcome; a clinician knows what the session was."""
+    del mappings, protocol
+    if case.ending is None or case.ended is None:
+        return
+    for session in case.sessions:
+        if session.after_end:
+            on = session.start.date()
+            facts = (*rests_on([session]), case.ending.fact)
+            values: Values = {"on": on.isoformat(), "ended": case.ended.isoformat()}
+            yield Raised("course.session-after-end", on, values, facts, key=facts[0])
+
+
+RULES = (_stalled, _dropped_out, _after_end)

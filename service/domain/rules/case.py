@@ -11,16 +11,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import date, datetime
 
-    from service.domain.course import Answered, Change, Documented, Ending, FocusArea, Measure, Session, Sex
+    from service.domain.course import (
+        Answered,
+        Change,
+        Documented,
+        Ending,
+        FocusArea,
+        Measure,
+        ProtocolSpan,
+        Session,
+        Sex,
+    )
     from service.domain.evidence import Form, Meeting
     from service.domain.outcome import Turnout
+    from service.domain.phases import Plan
     from service.domain.progress import Series
     from service.domain.sessions import Sittings
 
+_CLOSED = Phase.CLOSED  # an enum's member costs a call wherever it is named
+
 Values = dict[str, str | int | float]
 """Named values of a finding."""
-
-_OVER = frozenset({Phase.CLOSED, Phase.MAINTENANCE})
 
 
 class Case(NamedTuple):
@@ -45,6 +56,11 @@ class Case(NamedTuple):
     initial_complete: date | None
     focus_areas: tuple[FocusArea, ...]
     ending: Ending | None
+    protocols: tuple[ProtocolSpan, ...]
+    plans: tuple[Plan, ...]
+    exclusions: tuple[Documented, ...]
+    began: str
+    """Reference of the fact that it began with: its anchor may name none."""
     sex: Sex | None
     age: int | None
     last_activity: datetime
@@ -57,7 +73,7 @@ class Case(NamedTuple):
     @property
     def open(self) -> bool:
         """Whether the course still runs toward its ending."""
-        return self.phase not in _OVER
+        return self.phase is not _CLOSED
 
     @property
     def ended(self) -> date | None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def _initial_phase(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """Complete when its tasks are documented; overrun when the published number of sessions is held without."""
+    if not protocol.initial.tasks:
+        return
     documents = {document.task: document for document in case.documented}
     complete, ended = case.initial_complete, case.ended
     if complete is not None and (ended is None or complete < ended):

@@ -29,6 +29,12 @@ class Archetype(StrEnum):
     RECOVERED = "recovered"
     OFTEN_MISSED = "often-missed"
     CRISIS = "crisis"
+    ADOLESCENT = "adolescent"
+    BRIEF = "brief"
+    GROUP = "group"
+    OTHER_PROTOCOL = "other-protocol"
+    LONG_GONE = "long-gone"
+    CAME_BACK = "came-back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,14 @@ class Story:
     sex: str | None = None
     """As the assessment form has it, with the age in years."""
     age: int | None = None
+    exclusions: tuple[str, ...] = ()
+    """What the assessment form names that speaks against the protocol."""
+    prepared: bool = False
+    """Whether the first visit is the individual one before a group begins."""
+    changed: tuple[int, str, int] | None = None
+    """After how many sessions a form names another protocol, which, and how many sessions are planned by it."""
+    after_end: int = 0
+    """Weekly sessions held after the ending."""
     instruments: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """Further instruments by id, each with its totals at the assessment, halfway and at the last session."""
     labels: tuple[str, ...] = ()

@@ -34,7 +34,7 @@ def site_problem(files: dict[str, bytes], text: str) -> str:
 
 def test_the_standard_mappings_hold_the_adult_protocol_and_its_instruments(mappings: Mappings) -> None:
     """What the service needs at the least."""
-    assert {"adult-standard"} == set(mappings.protocols)
+    assert {"adult-standard", "adolescent", "brief", "who-group", "maintenance"} == set(mappings.protocols)
     assert {"phq-9", "gad-7", "audit"} <= set(mappings.instruments)
     assert {"grief", "role-dispute", "role-transition", "communication-patterns"} == set(mappings.focus_areas)
 

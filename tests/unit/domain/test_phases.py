@@ -110,10 +110,12 @@ def test_continuation_is_a_new_agreement(mappings: Mappings) -> None:
 
 
 def test_maintenance_follows_the_ending(mappings: Mappings) -> None:
-    """Sessions after that decision belong to maintenance."""
+    """Sessions after that decision belong to a course of maintenance, which refers to the finished one."""
     facts = [assessment(), *sessions(12), ending("m", week(11), "maintenance"), encounter("late", week(15))]
-    course = only_course(facts, mappings, week(16))
-    assert (Phase.MAINTENANCE, Phase.MAINTENANCE) == (course.phase, course.sessions[-1].phase)
+    first, then = project(PATIENT, facts, week(16), mappings).courses
+    assert (Phase.CLOSED, 12, None) == (first.phase, first.held, first.follows)
+    assert (Phase.MAINTENANCE, 1, first.id) == (then.phase, then.held, then.follows)
+    assert Phase.MAINTENANCE == then.sessions[0].phase
 
 
 def test_protocol_default_stands_in_until_a_number_is_agreed(mappings: Mappings) -> None:

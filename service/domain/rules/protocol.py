@@ -1,0 +1,70 @@
+"""The protocol that a course follows: changed, not meant for the patient, or given in another number of sessions."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from service.domain.facts import Code
+from service.domain.forms import FHIR_BASE, CourseField, FormKind
+from service.domain.rules.case import Raised
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from service.domain.mappings import Mappings
+    from service.domain.protocols import Protocol
+    from service.domain.rules.case import Case, Values
+
+_PLANNED = CourseField.PLANNED_SESSIONS  # an enum's member costs a call wherever it is named
+_EXCLUSION = f"{FHIR_BASE}/CodeSystem/exclusion"
+
+
+def _changed(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """Sessions held before keep the phase of the protocol that they were held under."""
+    del protocol
+    for before, after in pairwise(case.protocols):
+        values: Values = {
+            "on": after.since.isoformat(),
+            "from": mappings.protocols[before.protocol].title,
+            "to": mappings.protocols[after.protocol].title,
+        }
+        facts = tuple([span.fact for span in (before, after) if span.fact is not None])
+        yield Raised("protocol.changed", after.since, values, facts, key=after.since.isoformat())
+
+
+def _excluded(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """What the protocol is not meant for asks for a clinician; the protocol stays as it was chosen."""
+    for named in case.exclusions:
+        values: Values = {
+            "protocol": protocol.title,
+            "exclusion": mappings.displays[Code(_EXCLUSION, named.task)].lower(),
+            "on": named.on.isoformat(),
+        }
+        yield Raised("protocol.exclusion", named.on, values, (named.fact,), key=named.task, closed=case.ended)
+
+
+def _planned(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """The number is fixed at the outset: another one is told, and one that the protocol does not have.
+
+    A continuation, agreed on the ending form, may go beyond it.
+    """
+    del mappings
+    given = [(form.numbers[_PLANNED], form) for form in case.forms if form.numbers and _PLANNED in form.numbers]
+    for (before, earlier), (number, form) in pairwise(given):
+        if number != before:
+            on = form.start.date()
+            values: Values = {"to": number, "from": before, "on": on.isoformat()}
+            facts = (earlier.reference, form.reference)
+            yield Raised("sessions.planned-changed", on, values, facts, key=form.reference)
+    if not given:
+        return
+    number, form = given[-1]
+    least, most = protocol.sessions.minimum.count, protocol.sessions.maximum.count
+    if form.kind is FormKind.ENDING or least <= number <= most or number != case.planned_sessions:
+        return
+    values = {"planned": number, "minimum": least, "maximum": most}
+    yield Raised("sessions.planned-out-of-range", form.start.date(), values, (form.reference,), closed=case.ended)
+
+
+RULES = (_changed, _excluded, _planned)
