@@ -52,12 +52,14 @@ def project_evidence(
     answers: list[TaskDone] = []
     ahead: list[datetime] = []
     for item in evidence:
-        if isinstance(item, Form | TaskDone) and item.start > as_of:
-            ahead.append(item.start)
-        elif isinstance(item, TaskDone):
-            answers.append(item)
-        else:
+        if isinstance(item, (Meeting, Scored)):  # a union of the two would be made anew for each
             known.append(item)
+        elif item.start > as_of:
+            ahead.append(item.start)
+        elif isinstance(item, Form):
+            known.append(item)
+        else:
+            answers.append(item)
     found = treatments(known, mappings.courses, same_practitioner=mappings.same_practitioner)
     found.sort(key=attrgetter("opened", "anchor"))
     if answers:

@@ -46,7 +46,9 @@ def findings(case: Case, mappings: Mappings, protocol: Protocol) -> tuple[Findin
 def _finding(raised: Raised, case: Case, mappings: Mappings) -> Finding:
     rule = mappings.rules[raised.rule]
     finding_id = f"{raised.rule}/{raised.key}" if raised.key else raised.rule
-    answered = _first(raised.answered, case.answers.get(finding_id))
+    answered, closed = raised.answered, raised.closed
+    if case.answers:
+        answered = _first(answered, case.answers.get(finding_id))
     return Finding(
         id=finding_id,
         rule=rule.id,
@@ -57,9 +59,9 @@ def _finding(raised: Raised, case: Case, mappings: Mappings) -> Finding:
         values=tuple(raised.values.items()),
         facts=tuple(dict.fromkeys(raised.facts)),
         source=rule.sources[0],
-        state=_state(raised, answered),
+        state=_CLOSED if closed is not None else _OPEN if answered is None else _ANSWERED,
         answered=answered,
-        closed=raised.closed,
+        closed=closed,
     )
 
 
@@ -67,9 +69,3 @@ def _first(one: Answered | None, other: Answered | None) -> Answered | None:
     if one is None or other is None:
         return one or other
     return min(one, other, key=lambda answered: (answered.on, answered.fact))
-
-
-def _state(raised: Raised, answered: Answered | None) -> FindingState:
-    if raised.closed is not None:
-        return _CLOSED
-    return _OPEN if answered is None else _ANSWERED

@@ -25,12 +25,13 @@ def _stalled(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
     """No session for weeks and none ahead: dropped out or paused, a clinician knows. The next session closes it."""
     del mappings
     after, ended = protocol.attendance.stalled_after, case.ended
-    for session, following in pairwise(case.held):
-        if following.start - session.start <= after.days or (ended is not None and session.start.date() >= ended):
+    starts = [session.start for session in case.held]
+    for place, (last, following) in enumerate(pairwise(starts)):
+        if following - last <= after.days or (ended is not None and last.date() >= ended):
             continue
-        gap = _gap(session.start, after, rests_on([session, following]))
-        if gap.on < following.start.date():
-            yield gap._replace(closed=following.start.date())
+        gap = _gap(last, after, rests_on(case.held[place : place + 2]))
+        if gap.on < following.date():
+            yield gap._replace(closed=following.date())
     since = case.last_activity + after.days
     if case.as_of < since or not case.open or any(session.state in _OPEN_STATES for session in case.sessions):
         return

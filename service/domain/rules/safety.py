@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 def _safety(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """PHQ-9 item 9 of 1 or more calls a clinician the same day, whatever the total (Kroenke 2001)."""
     del protocol
+    asking = [measure for measure in case.measures if measure.safety or measure.safety_unanswered]
+    if not asking:
+        return
     contacts, again = crisis_contacts(case), asked_again(case)
-    for measure in case.measures:
-        if not (measure.safety or measure.safety_unanswered):
-            continue
+    for measure in asking:
         instrument = mappings.instruments[measure.instrument]
         if instrument.safety is None:
             continue
