@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from service.inbound.changes import Change
     from service.inbound.envelopes.document import Document
 
+_ATTRIBUTES = ("action", "payloadType", "lastUpdatedTime", "versionId")
 _NAME_ONLY = "NameOnly"
 _RFC_1123 = re.compile(
     r"[A-Z][a-z]{2}, (\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d:\d\d:\d\d) (?:GMT|UTC|Z|[+-]0000)", re.ASCII
@@ -37,6 +38,32 @@ def message(document: Document) -> list[Change | Unreadable] | None:
     if not isinstance(attributes, dict) or "action" not in attributes:
         return None
     return _changes(attributes, inner.get("data"), document, path)
+
+
+def pulled(document: Document) -> list[Change | Unreadable] | None:
+    """Open what a pull answers: `{"receivedMessages": [{"message": …}]}`, each on its own."""
+    listed = document.content.get("receivedMessages")
+    if not isinstance(listed, list):
+        return None
+    if len(listed) > document.limits.entries:
+        raise Unreadable(Reason.TOO_MANY_ENTRIES, f"{document.path}receivedMessages")
+    found: list[Change | Unreadable] = []
+    for index, each in enumerate(listed):
+        path = f"{document.path}receivedMessages[{index}]"
+        try:
+            inner = document._replace(content=each if isinstance(each, dict) else {}, path=f"{path}.")
+            found += message(inner) or [Unreadable(Reason.UNKNOWN_ENVELOPE, path)]
+        except Unreadable as problem:
+            found.append(problem)
+    return found
+
+
+def from_headers(headers: Mapping[str, str], text: bytes) -> dict[str, object] | None:
+    """Return the message whose attributes a connector has put into headers, and its data into the value."""
+    if "action" not in headers or "payloadtype" not in headers:
+        return None
+    attributes = {name: headers.get(name.lower()) for name in _ATTRIBUTES}
+    return {"attributes": attributes, "data": text.decode(errors="replace")}
 
 
 def _changes(

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from service.inbound.records import Unreadable
 
 
+_OWN = frozenset({"payload", "payloadId", "resourceId"})
+
+
 def message(document: Document) -> list[Change | Unreadable] | None:
-    """Open `{"headers": …, "payload": {"operationType", "resourceId", "payload"}}`."""
-    payload = object_of(document.content.get("payload"))
+    """Open `{"headers": …, "payload": {"operationType", "resourceId", "payload"}}`, or its payload alone."""
+    payload, path = object_of(document.content.get("payload")), f"{document.path}payload."
     if "operationType" not in payload:
+        payload, path = document.content, document.path
+    if "operationType" not in payload or payload.keys().isdisjoint(_OWN):
         return None
-    path = f"{document.path}payload"
     place = named(payload.get("resourceId")) or named(payload.get("payloadId"))
-    event = Event(operation(payload["operationType"], f"{path}.operationType"), place)
-    return changes(event, payload.get("payload"), document, f"{path}.payload")
+    event = Event(operation(payload["operationType"], f"{path}operationType"), place)
+    return changes(event, payload.get("payload"), document, f"{path}payload")

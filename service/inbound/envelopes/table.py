@@ -12,6 +12,7 @@ from service.inbound.envelopes import (
     aidbox,
     azure,
     cloudevents,
+    connect,
     firely,
     google,
     hapi,
@@ -51,19 +52,23 @@ _BY_CONTENT = {
     "fhir-notification": Dialect("FHIR Subscription notification", notifications.notification),
     "fhir-bundle": Dialect("FHIR Bundle", plain.bundle),
     "fhir-entry": Dialect("FHIR Bundle entry", plain.entry),
-    "hapi": Dialect("HAPI FHIR or Smile CDR message", hapi.message),
     "linuxforhealth": Dialect("LinuxForHealth FHIR Server event", linuxforhealth.event),
+    "hapi": Dialect("HAPI FHIR or Smile CDR message", hapi.message),
     "azure": Dialect("Azure Health Data Services event", azure.event),
     "google": Dialect("Google Cloud Healthcare API message", google.message),
+    "google-pull": Dialect("Google Cloud Pub/Sub pull", google.pulled),
     "firely": Dialect("Firely Server event", firely.event),
     "aidbox": Dialect("Aidbox notification", aidbox.wrapped),
     "cloudevents": Dialect("CloudEvents, structured", cloudevents.structured),
+    "kafka-connect": Dialect("Kafka Connect, with schema", connect.wrapped),
 }
 DIALECTS: Mapping[str, Dialect] = MappingProxyType(_BY_HEADERS | _BY_CONTENT)
 """In order: the first that knows a document opens it. Those by headers are asked where a record has some."""
 TOMBSTONE = "tombstone"
 """Dialect of a record without value."""
 
+_LINES = object()
+"""In place of the JSON that a value is, where each of its lines is one."""
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _BINARY_TYPES = ("avro", "protobuf", "x-proto")
 
@@ -78,25 +83,36 @@ def open_record(record: Record, source: SourceContext, limits: Limits) -> Opened
         if record.value is None:
             return Opened(TOMBSTONE, [tombstone(record, source, headers)])
         text = utf8(record.value, limits)
-        try:
-            content = load(text, limits)
-        except Unreadable as problem:
-            if problem.reason is not Reason.NOT_JSON or not _in_lines(text):
-                raise
-            content = None
+        content = _loaded(text, limits, headers)
         if isinstance(content, dict) and headers is _NO_HEADERS and source.envelope is None:
             # Most of a stream: nothing is made for it that only others need.
             alone = plain.as_it_is(content, "")
             if alone is not None:
                 return Opened(PLAIN, alone)
         document = Document(content, record, source, limits, headers)
-        if content is None:
+        if content is _LINES:
             return _all_opened(_lines(text, limits), document)
         if isinstance(content, list):
             return _all_opened(_elements(content, limits), document)
         return _opened(document)
     except Unreadable as problem:
         return Opened("", [problem])
+
+
+def _loaded(text: bytes, limits: Limits, headers: Mapping[str, str]) -> Any:  # noqa: ANN401 - JSON of any shape
+    """Return the JSON of a value, out of a string where it was written twice; `_LINES` for NDJSON."""
+    content = google.from_headers(headers, text) if headers else None
+    if content is not None:
+        return content
+    try:
+        content = load(text, limits)
+    except Unreadable as problem:
+        if problem.reason is not Reason.NOT_JSON or not _in_lines(text):
+            raise
+        return _LINES
+    if isinstance(content, str) and content.lstrip()[:1] in {"{", "["}:
+        return load(content.encode(), limits)
+    return content
 
 
 def _readable(record: Record) -> Mapping[str, str]:
