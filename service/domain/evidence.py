@@ -107,6 +107,7 @@ class TaskDone:
     finding: str
     """Id of the finding that it asks about."""
     by: str | None
+    """Its owner, as a relative reference."""
 
 
 Attended = Meeting | Form | Scored

@@ -37,9 +37,9 @@ def test_six_points_of_phq_9_are_a_reliable_improvement(latest: int, *, improved
 
 @pytest.mark.parametrize(("latest", "worse"), [(11, False), (12, True)])
 def test_four_points_of_gad_7_are_a_reliable_deterioration(latest: int, *, worse: bool, mappings: Mappings) -> None:
-    """Three are not."""
+    """Three are not. A clinician looks the same day."""
     course = course_of([assessment(), *sessions(2), *gad7s(8, latest)], week(2), mappings)
-    assert worse == bool(found(course, "change.deterioration"))
+    assert [week(1).date()] * worse == [each.due for each in found(course, "change.deterioration")]
 
 
 def test_improvement_dates_from_the_measure_that_first_showed_it(mappings: Mappings) -> None:

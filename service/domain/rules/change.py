@@ -35,6 +35,8 @@ def _reliable_change(case: Case, mappings: Mappings, protocol: Protocol) -> Iter
                     span.since,
                     moved(series, span) | {"threshold": short(threshold.value)},
                     series.evidence(span),
+                    # A deterioration is for the same day, as a safety answer is.
+                    due=span.since if spans is series.worse else None,
                     key=f"{series.instrument.id}/{span.since.isoformat()}",
                     closed=span.closed,
                 )
