@@ -160,6 +160,15 @@ def test_a_gap_between_sessions_closes_with_the_session_that_ends_it(mappings: M
     assert (week(5).date(), week(6).date(), FindingState.CLOSED) == (gap.raised, gap.closed, gap.state)
 
 
+def test_who_comes_back_had_not_dropped_out(mappings: Mappings) -> None:
+    """Ten weeks without a session looked like it after eight."""
+    facts = [assessment(), *sessions(2), encounter("e-9", week(11))]
+    before = course_of(facts[:-1], week(10), mappings)
+    assert [(week(9).date(), None)] == [(each.raised, each.closed) for each in found(before, "course.dropout")]
+    (gap,) = found(course_of(facts, week(11.5), mappings), "course.dropout")
+    assert (week(9).date(), week(11).date(), FindingState.CLOSED) == (gap.raised, gap.closed, gap.state)
+
+
 def test_an_answered_finding_that_no_longer_holds_is_closed_and_keeps_its_answer(mappings: Mappings) -> None:
     """A review that was done, and an improvement since."""
     slow = [assessment(), *sessions(6), phq9("p-1", MONDAY, 18), phq9("p-2", week(3), 17)]

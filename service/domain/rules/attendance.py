@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from service.domain.course import SessionState
 from service.domain.rules.case import Raised, rests_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
+    from datetime import date, datetime
 
     from service.domain.mappings import Mappings
     from service.domain.protocols import Protocol
@@ -21,46 +21,60 @@ if TYPE_CHECKING:
 _OPEN_STATES = frozenset({SessionState.PLANNED, SessionState.IN_PROGRESS})
 
 
-def _stalled(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
-    """No session for weeks and none ahead: dropped out or paused, a clinician knows. The next session closes it."""
-    del mappings
-    after, ended = protocol.attendance.stalled_after, case.ended
+class _Gap(NamedTuple):
+    """A time without a session that is longer than a threshold."""
+
+    last: datetime
+    """When the last session before it was held, or the course was opened."""
+    on: date
+    """When the threshold was reached."""
+    held: int
+    """How many sessions were held before."""
+    facts: tuple[str, ...]
+    closed: date | None
+
+
+def _gaps(case: Case, after: Threshold) -> Iterator[_Gap]:
+    """The gaps between sessions, each closed by the session that ends it; the last one open, if none is ahead."""
+    ended = case.ended
     starts = [session.start for session in case.held]
-    for place, (last, following) in enumerate(pairwise(starts)):
+    for held, (last, following) in enumerate(pairwise(starts), 1):
         if following - last <= after.days or (ended is not None and last.date() >= ended):
             continue
-        gap = _gap(last, after, rests_on(case.held[place : place + 2]))
-        if gap.on < following.date():
-            yield gap._replace(closed=following.date())
+        on, closed = (last + after.days).date(), following.date()
+        if on < closed:
+            yield _Gap(last, on, held, rests_on(case.held[held - 1 : held + 1]), closed)
     since = case.last_activity + after.days
     if case.as_of < since or not case.open or any(session.state in _OPEN_STATES for session in case.sessions):
         return
-    yield _gap(case.last_activity, after, rests_on(case.held[-1:]) or (case.began,))
+    facts = rests_on(case.held[-1:]) or (case.began,)
+    yield _Gap(case.last_activity, since.date(), len(case.held), facts, None)
 
 
-def _gap(last: datetime, after: Threshold, facts: tuple[str, ...]) -> Raised:
-    day = last.date().isoformat()
-    values: Values = {"last": day, "threshold": after.count}
-    return Raised("course.stalled", (last + after.days).date(), values, facts, key=day)
+def _stalled(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """No session for weeks and none ahead: dropped out or paused, a clinician knows."""
+    del mappings
+    after = protocol.attendance.stalled_after
+    for gap in _gaps(case, after):
+        last = gap.last.date().isoformat()
+        values: Values = {"last": last, "threshold": after.count}
+        yield Raised("course.stalled", gap.on, values, gap.facts, key=last, closed=gap.closed)
 
 
 def _dropped_out(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """So long without a session that the patient may have dropped out; no course is closed by it."""
     del mappings
     after = protocol.attendance.dropped_out_after
-    since = case.last_activity + after.days
-    if case.as_of < since or not case.open or any(session.state in _OPEN_STATES for session in case.sessions):
-        return
-    last = case.last_activity.date().isoformat()
-    values: Values = {
-        "last": last,
-        "threshold": after.count,
-        "held": len(case.held),
-        "planned": case.planned_sessions,
-        "means": _meaning(len(case.held), protocol),
-    }
-    facts = rests_on(case.held[-1:]) or (case.began,)
-    yield Raised("course.dropout", since.date(), values, facts, key=last)
+    for gap in _gaps(case, after):
+        last = gap.last.date().isoformat()
+        values: Values = {
+            "last": last,
+            "threshold": after.count,
+            "held": gap.held,
+            "planned": case.planned_sessions,
+            "means": _meaning(gap.held, protocol),
+        }
+        yield Raised("course.dropout", gap.on, values, gap.facts, key=last, closed=gap.closed)
 
 
 def _meaning(held: int, protocol: Protocol) -> str:
