@@ -22,7 +22,8 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from service import app, inspection, operations, reading_screen, screens
-from service.configuration import ConfigurationError, load_settings
+from service.configuration import ConfigurationError, load_mappings, load_settings
+from service.domain import catalogue
 from service.domain.mappings import MappingError
 from service.store import ParkedState, StoreError
 from service.telemetry import configure_logging
@@ -217,6 +218,25 @@ def explain(
         _print_json([operations.reasons_as_json(each) for each in explained])
     else:
         screens.reasons(Console(), explained)
+
+
+@cli.command()
+def rules(
+    config: Config = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As mappings/RULES.md has it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List every rule, protocol and instrument with its thresholds: value, unit, version and source.
+
+    Example: `ipt-bridge rules`
+    """
+    entries = catalogue.catalogue(load_mappings(load_settings(config)))
+    if as_json:
+        _print_json([screens.rule_as_json(each) for each in entries])
+    elif markdown:
+        sys.stdout.buffer.write(catalogue.markdown(entries).encode())
+    else:
+        screens.rules(Console(), entries)
 
 
 @cli.command()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from service.domain.catalogue import Entry
     from service.domain.explain import Reason as Because
     from service.operations import Check, Explained, Shown, Verified
     from service.store import ParkedItem, Retry
@@ -82,6 +84,33 @@ def _grow(tree: Tree, reason: Because) -> None:
         branch.add(f"source: {reason.source}".replace("[", r"\["), style="dim")
     for inner in reason.because:
         _grow(branch, inner)
+
+
+def rules(console: Console, entries: Sequence[Entry]) -> None:
+    """Print each rule, protocol and instrument with its thresholds, under a heading for each kind."""
+    kind = ""
+    for entry in entries:
+        if entry.kind != kind:
+            kind = entry.kind
+            console.print(Text(kind, "bold"))
+        console.print(Text(f"  {entry.id} v{entry.version}  {entry.title}"), soft_wrap=True)
+        console.print(Text(f"    source: {entry.source}", "dim"), soft_wrap=True)
+        width = max((len(number.name) for number in entry.thresholds), default=0)
+        for number in entry.thresholds:
+            told = f"    {number.name:<{width}}  {number.value:g} {number.unit}"
+            source = "" if number.source == entry.source else f"  {number.source}"
+            console.print(Text(told), Text(source, "dim"), soft_wrap=True)
+
+
+def rule_as_json(entry: Entry) -> dict[str, Any]:
+    """Return a rule, protocol or instrument as JSON values."""
+    return {
+        "id": entry.id,
+        "version": entry.version,
+        "title": entry.title,
+        "thresholds": [asdict(number) for number in entry.thresholds],
+        "source": entry.source,
+    }
 
 
 def verified(console: Console, result: Verified) -> None:

@@ -113,6 +113,7 @@ class Protocol(FileModel):
 class CourseBounds(FileModel):
     """What belongs to one course and what starts another, whatever its protocol."""
 
+    version: int
     protocol: str
     """Of a course for which neither a form nor the site names one."""
     maintenance: str
