@@ -116,7 +116,7 @@ def rechosen(story: Story) -> FormAnswers:
     if story.changed is None:
         return {}
     _, protocol, planned = story.changed
-    return {"protocol": f"protocol/{protocol}", "planned-sessions": planned}
+    return {"planned-sessions": planned, "protocol": f"protocol/{protocol}"}
 
 
 def worked(story: Story, rng: Random, number: int) -> FormAnswers:
