@@ -12,6 +12,7 @@ import logging
 import signal
 import sys
 from dataclasses import asdict
+from datetime import datetime  # noqa: TC003 - typer reads the type of an option
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -21,7 +22,7 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from service import app, inspection, operations, reading_screen, screens
+from service import app, inspection, operations, reading_screen, screens, whatif
 from service.configuration import ConfigurationError, load_mappings, load_settings
 from service.domain import catalogue
 from service.domain.mappings import MappingError
@@ -30,6 +31,7 @@ from service.telemetry import configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import date
 
     from service.settings import Settings
 
@@ -260,6 +262,46 @@ def verify(config: Config = None, as_json: AsJson = False) -> None:
         screens.verified(Console(), result)
     if result.different:
         raise typer.Exit(FOUND)
+
+
+@cli.command("whatif")
+def what_if(
+    mappings: Annotated[Path, typer.Option("--mappings", help="Folder of the other mappings, whole.")],
+    since: Annotated[
+        datetime | None,
+        typer.Option("--since", formats=["%Y-%m-%d"], help="Only courses with anything on that day or later."),
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Project every stored fact under other mappings, and say what would change. Writes nothing.
+
+    Exit code 1 if anything would. Example: `ipt-bridge whatif --mappings ./edited-mappings`
+    """
+    settings = load_settings(config)
+    summary = asyncio.run(_what_if(settings, mappings, since.date() if since else None, as_json=as_json))
+    if summary.patients_changed:
+        raise typer.Exit(FOUND)
+
+
+async def _what_if(settings: Settings, folder: Path, since: date | None, *, as_json: bool) -> whatif.Summary:
+    """Print each patient's differences as they are found, so that memory stays bounded."""
+    summary, console, first = whatif.Summary(), Console(), True
+    found = operations.compared(settings, folder, since, summary, progress=sys.stderr.isatty())
+    async for changed in found:
+        if as_json:
+            sys.stdout.buffer.write(b'{"patients":[\n' if first else b",\n")
+            sys.stdout.buffer.write(orjson.dumps(screens.changed_as_json(changed)))
+        else:
+            screens.changed(console, changed)
+        first = False
+    if as_json:
+        sys.stdout.buffer.write(b'{"patients":[' if first else b"\n")
+        sys.stdout.buffer.write(b'],"summary":' + orjson.dumps(screens.summary_as_json(summary)) + b"}\n")
+        sys.stdout.buffer.flush()
+    else:
+        screens.compared(console, summary)
+    return summary
 
 
 @parked.command("list")

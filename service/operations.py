@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import Progress
 
-from service import app
+from service import app, whatif
 from service.configuration import load_mappings
 from service.domain import state
 from service.domain.explain import explain
@@ -26,6 +26,8 @@ from service.store import ParkedKind, ParkedState, Store, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from datetime import date
+    from pathlib import Path
 
     from service.domain.course import Course
     from service.domain.explain import Reason
@@ -241,6 +243,26 @@ def _same(patient: PatientKey, record: PatientRecord, mappings: Mappings) -> boo
         return not (stored or record.facts)
     projected = project(patient, record.facts, record.projected_as_of, mappings).courses
     return stored == {course.id: state.revision(state.dump(course), mappings) for course in projected}
+
+
+async def compared(
+    settings: Settings, folder: Path, since: date | None, summary: whatif.Summary, *, progress: bool
+) -> AsyncIterator[whatif.Changed]:
+    """Yield each patient whose courses would differ under the mapping files of another folder; write nothing.
+
+    Raises ConfigurationError or MappingError where the folder is no sound one.
+    """
+    present = app.all_mappings(settings)
+    other = app.all_mappings(settings.model_copy(update={"mappings": folder}))
+    async with _store(settings) as store:
+        with Progress(console=Console(stderr=True), disable=not progress, transient=True) as bar:
+            task = bar.add_task("comparing patients", total=None)
+
+            def told(patients: int) -> None:
+                bar.update(task, completed=patients, description=f"comparing patients: {patients}")
+
+            async for changed in whatif.whatif(store, present, other, since, app.now(), summary, told):
+                yield changed
 
 
 async def parked(settings: Settings, which: ParkedState | None) -> list[ParkedItem]:

@@ -13,6 +13,7 @@ from service.domain.course import SessionState
 from service.inbound.records import Reason
 from service.outbound.narrative import lines
 from service.outbound.wording import day
+from service.whatif import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +21,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from service.domain.catalogue import Entry
+    from service.domain.compare import What
     from service.domain.explain import Reason as Because
     from service.operations import Check, Explained, Shown, Verified
     from service.store import ParkedItem, Retry
+    from service.whatif import Changed, Summary
 
+_CHANGES: dict[What, str] = {
+    "course": "courses that there would be, or would no longer be",
+    "phase": "courses in another phase",
+    "protocol": "courses under another protocol",
+    "sessions": "courses with another count of sessions",
+    "score": "courses with other scores",
+    "finding": "courses with other findings",
+    "goal": "courses with other goals",
+}
 _MARKS = {SessionState.HELD: "●", SessionState.PLANNED: "○", SessionState.IN_PROGRESS: "◐"}
 
 
@@ -111,6 +123,59 @@ def rule_as_json(entry: Entry) -> dict[str, Any]:
         "thresholds": [asdict(number) for number in entry.thresholds],
         "source": entry.source,
     }
+
+
+def changed(console: Console, found: Changed) -> None:
+    """Print what would differ in a patient's courses, a line each."""
+    labels = f"  labels: {', '.join(label.code for label in found.labels)}" if found.labels else ""
+    console.print(
+        f"patient {found.patient.patient_id}  source {found.patient.source}{labels}", markup=False, soft_wrap=True
+    )
+    course = ""
+    for each in found.differences:
+        if each.course != course:
+            course = each.course
+            console.print(f"  course {course}", markup=False, soft_wrap=True)
+        name = f"{each.what} {each.name}".rstrip()
+        console.print(f"    {name}: {_or_none(each.before)}  ⇒  {_or_none(each.after)}", markup=False, soft_wrap=True)
+
+
+def compared(console: Console, summary: Summary) -> None:
+    """Print how many courses would change, and in what."""
+    console.print(f"{summary.courses} courses of {summary.patients} patients compared.")
+    if not summary.patients_changed:
+        console.print("None would change.")
+    else:
+        console.print(f"{summary.courses_changed} courses of {summary.patients_changed} patients would change:")
+    for what, number in sorted(summary.by_what.items()):
+        console.print(f"  {_CHANGES[what]}: {number}")
+    console.print(LIMIT, style="dim", markup=False, soft_wrap=True)
+
+
+def changed_as_json(found: Changed) -> dict[str, Any]:
+    """Return what would differ in a patient's courses as JSON values."""
+    return {
+        "source": found.patient.source,
+        "patient": found.patient.patient_id,
+        "labels": [label._asdict() for label in found.labels],
+        "differences": [asdict(each) for each in found.differences],
+    }
+
+
+def summary_as_json(summary: Summary) -> dict[str, Any]:
+    """Return how much would change as JSON values."""
+    return {
+        "patients": summary.patients,
+        "courses": summary.courses,
+        "patientsChanged": summary.patients_changed,
+        "coursesChanged": summary.courses_changed,
+        "changes": {what: summary.by_what.get(what, 0) for what in _CHANGES},
+        "limit": LIMIT,
+    }
+
+
+def _or_none(text: str | None) -> str:
+    return "nothing" if text is None else text
 
 
 def verified(console: Console, result: Verified) -> None:
