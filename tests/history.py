@@ -163,9 +163,17 @@ def session_form(resource_id: str, authored: datetime, *answers: Answer, of: str
     return response(resource_id, f"{FHIR_BASE}/Questionnaire/ipt-session", authored, answers, of=of)
 
 
-def ending(resource_id: str, authored: datetime, decision: str, *, planned: int | None = None) -> Fact:
-    """Return an ending form with its decision."""
-    answers = [choice("decision", "decision", decision)]
+def ending(
+    resource_id: str,
+    authored: datetime,
+    decision: str | None,
+    *,
+    planned: int | None = None,
+    stopped: str | None = None,
+) -> Fact:
+    """Return an ending form with its decision, or with why the treatment stopped."""
+    answers = [choice("decision", "decision", decision)] if decision is not None else []
+    answers += [choice("stopped-because", "stopped-because", stopped)] if stopped is not None else []
     answers += [Answer("planned-sessions", number=float(planned))] if planned is not None else []
     return response(resource_id, f"{FHIR_BASE}/Questionnaire/ipt-ending", authored, answers)
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from service.sandbox.events import Event
 
 START = date(2026, 1, 5)
+PROTOCOLS = ("adult-standard", "adolescent", "brief", "who-group", "maintenance")
 MOST_SESSIONS = 5
 """Few enough to be fast: such a course has about forty events."""
 
@@ -49,6 +50,13 @@ def stories(draw: st.DrawFn) -> Story:
         self_harm=draw(st.integers(0, 3)),
         decision=decision,
         maintenance=draw(st.integers(0, 1)) if decision == "maintenance" else 0,
+        protocol=draw(st.none() | st.sampled_from(PROTOCOLS)),
+        exclusions=tuple(draw(st.sampled_from([(), ("psychosis",)]))),
+        prepared=draw(st.booleans()),
+        changed=draw(
+            st.none() | st.tuples(st.integers(1, max(held, 1)), st.sampled_from(PROTOCOLS), st.integers(1, 9))
+        ),
+        after_end=draw(st.integers(0, 2)) if decision is not None else 0,
     )
 
 
