@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.course import FocusArea, PatientGoal, Phase, Severity
+from service.domain.course import (
+    Classification,
+    Decision,
+    FindingState,
+    FocusArea,
+    Outcome,
+    PatientGoal,
+    Phase,
+    Severity,
+)
 from service.outbound.careplan import render
 from service.outbound.narrative import MOST_NOTES, lines, markup
 from tests import courses
@@ -84,6 +93,22 @@ def test_findings_that_need_a_person_are_never_cut(mappings: Mappings) -> None:
     said = lines(courses.course(findings=(*needed, *told)), mappings)
     assert len(needed) == len(said.attention)
     assert "And 3 more." == said.notes[-1]
+
+
+@pytest.mark.parametrize("state", [FindingState.ANSWERED, FindingState.CLOSED])
+def test_what_is_answered_or_over_asks_for_nothing(state: FindingState, mappings: Mappings) -> None:
+    """Neither for attention nor for information."""
+    course = courses.states()["middle"]
+    over = lines(replace(course, findings=tuple(replace(each, state=state) for each in course.findings)), mappings)
+    assert lines(course, mappings).attention
+    assert ((), ()) == (over.attention, over.notes)
+
+
+def test_an_ended_course_says_how_it_turned_out(mappings: Mappings) -> None:
+    """By the measure that it is judged by."""
+    outcome = Outcome(date(2026, 3, 24), Classification.RESPONSE, Decision.MAINTENANCE, "phq-9", ())
+    said = lines(replace(courses.states()["closed"], outcome=outcome), mappings).ending
+    assert "Outcome by PHQ-9: response." in said
 
 
 def test_more_sessions_than_planned_are_said_to_be_more(mappings: Mappings) -> None:
