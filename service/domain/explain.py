@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.domain.course import FindingState, SessionState
+from service.domain.course import ChosenBy, FindingState, SessionState
 from service.domain.facts import Code
 from service.domain.forms import FHIR_BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.domain.course import Course, Finding
+    from service.domain.course import Course, Finding, ProtocolSpan
     from service.domain.mappings import Mappings
 
 
@@ -66,6 +66,9 @@ def _standing(course: Course, mappings: Mappings) -> Iterator[Reason]:
             for task, on, fact in ((done.task, done.on.isoformat(), done.fact) for done in course.documented)
         ),
     )
+    yield from (_choice(span, mappings) for span in course.protocols)
+    if course.follows is not None:
+        yield Reason(f"Follows course {course.follows}, whose ending form decided on maintenance")
     agreed = "agreed with the patient" if course.planned_sessions_agreed else "the protocol's default"
     yield Reason(
         f"{course.held} of {course.planned_sessions} sessions held ({agreed})",
@@ -107,6 +110,22 @@ def _standing(course: Course, mappings: Mappings) -> Iterator[Reason]:
                 Reason(f"{change.latest_on.isoformat()}  {change.latest}", facts=(change.latest_fact,)),
             ),
         )
+
+
+_CHOSEN_BY = {
+    ChosenBy.FORM: "named by a form",
+    ChosenBy.SITE: "by the site's rule",
+    ChosenBy.DEFAULT: "the default, since neither a form nor the site names one",
+}
+
+
+def _choice(span: ProtocolSpan, mappings: Mappings) -> Reason:
+    protocol = mappings.protocols[span.protocol]
+    return Reason(
+        f"Protocol since {span.since.isoformat()}: {protocol.title} ({_CHOSEN_BY[span.by]})",
+        facts=() if span.fact is None else (span.fact,),
+        source=cite(protocol.source, mappings),
+    )
 
 
 def _finding(finding: Finding, course: Course, mappings: Mappings) -> Reason:

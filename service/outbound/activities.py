@@ -97,6 +97,8 @@ def _description(session: Session, mappings: Mappings) -> str:
         words.append(inner(display(mappings, "session-state", session.state.value)))
     if session.phase is not None:
         words.append(inner(display(mappings, "phase", session.phase.value)))
+    if session.after_end:
+        words.append("after the end of the course: not counted")
     if session.minutes is not None:
         words.append(count(session.minutes, "minute"))
     words += [word for word, said in (("group", session.group), ("video", session.telehealth)) if said]

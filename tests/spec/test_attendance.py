@@ -9,6 +9,7 @@ import pytest
 
 from service.domain.course import Decision, Phase
 from service.domain.projection import project
+from service.outbound.careplan import render
 from tests.history import (
     PATIENT,
     assessment,
@@ -118,3 +119,11 @@ def test_a_later_decision_to_go_on_opens_the_course_again(mappings: Mappings) ->
     on = ending("on", week(13), "continue", planned=16)
     course = course_of([*facts, on], week(15), mappings)
     assert (None, 13, 16) == (course.closed, course.held, course.planned_sessions)
+
+
+def test_the_plan_says_of_a_session_after_the_end_that_it_is_not_counted(mappings: Mappings) -> None:
+    """Among its activities, without a number."""
+    facts = [assessment(), *sessions(12), ending("z", week(11), "end"), encounter("late", week(13))]
+    plan = dict(render(course_of(facts, week(14), mappings), mappings).resources)["careplan"]
+    described = [activity["detail"]["description"] for activity in plan["activity"]]
+    assert described[-1].startswith("Session, after the end of the course: not counted")

@@ -14,6 +14,7 @@ import pytest
 
 from service.domain.codes import SNOMED_CT
 from service.domain.course import ChosenBy, Decision, Phase, SessionKind
+from service.domain.explain import explain
 from service.domain.facts import Code
 from service.domain.mapping_files import parse
 from service.domain.projection import project
@@ -141,6 +142,15 @@ def test_naming_the_same_protocol_again_changes_nothing(mappings: Mappings) -> N
     facts = [assessment(protocol="brief"), assessment("again", week(3), protocol="brief"), *sessions(4)]
     course = course_of(facts, week(4), mappings)
     assert (1, []) == (len(course.protocols), found(course, "protocol.changed"))
+
+
+def test_the_explanation_names_each_protocol_with_what_chose_it(mappings: Mappings) -> None:
+    """Day, form and source."""
+    reasons = [
+        r for r in explain(course_of(changed(), week(8), mappings), mappings) if r.text.startswith("Protocol since")
+    ]
+    assert [("QuestionnaireResponse/assessment",), ("QuestionnaireResponse/again",)] == [r.facts for r in reasons]
+    assert all("(named by a form)" in reason.text and reason.source for reason in reasons)
 
 
 # --- exclusions of IPT-A

@@ -9,8 +9,10 @@ from service.decisions import decide
 from service.domain import state
 from service.domain.course import FindingState, Projection
 from service.domain.facts import PatientKey
+from service.domain.projection import project
 from service.store import StoredCourse
 from tests.courses import FIRST_SESSION, course
+from tests.history import PATIENT, encounter, ending, sessions, week
 
 if TYPE_CHECKING:
     from service.domain.course import Course
@@ -33,3 +35,16 @@ def test_a_finding_that_stays_as_closed_is_closed_in_the_history(mappings: Mappi
     assert ((finding.id,), ()) == written(before, [])
     assert ((), (finding.id,)) == written(after, [known])
     assert ((), ()) == written(after, [])
+
+
+def test_maintenance_never_takes_over_the_plan_of_the_treatment_before_it(mappings: Mappings) -> None:
+    """Although it holds sessions that were the treatment's until the ending form came, and the treatment is renamed."""
+    held = [encounter("first", week(1)), *sessions(3, first=2), encounter("monthly", week(9))]
+    before = project(PATIENT, held, week(10), mappings).courses
+    stored = [StoredCourse(c.id, PATIENT, c.anchor, c.phase, "r1", 1, state.dump(c), gone=False) for c in before]
+    earlier = [encounter("earlier", week(0)), *held, ending("z", week(4), "maintenance")]
+    projection = project(PATIENT, earlier, week(10), mappings)
+    finished, maintenance = projection.courses
+    (gone,) = decide(projection, stored, (), mappings).update.gone
+    assert (before[0].id, finished.id) == (gone.course_id, gone.superseded_by)
+    assert finished.id == maintenance.follows
