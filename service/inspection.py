@@ -173,7 +173,8 @@ def _of_codes(codes: Sequence[Code], feed: Feed) -> str:
 
 
 def _of_questionnaire(response: Mapping[str, Any], mappings: Mappings, *, relevant: bool) -> str:
-    written = _text(response.get("questionnaire")) or ""
+    named = response.get("questionnaire")
+    written = _text(named.get("reference") if isinstance(named, dict) else named) or ""
     canonical = mappings.canonical(without_version(written))
     if instrument := mappings.instrument_by_questionnaire.get(canonical):
         return f"questionnaire {canonical} is {mappings.instruments[instrument].title}"
@@ -181,8 +182,8 @@ def _of_questionnaire(response: Mapping[str, Any], mappings: Mappings, *, releva
         return f"questionnaire {canonical} is the {form.kind} form"
     if why := mappings.other_questionnaires.get(canonical):
         return f"questionnaire {canonical} looks like one of ours and is not: {why}"
-    named = f"questionnaire {written} is not known" if written else "no questionnaire is named"
-    return f"{named}; {'items' if relevant else 'no item'} of an instrument by code or linkId"
+    which = f"questionnaire {written} is not known" if written else "no questionnaire is named"
+    return f"{which}; {'items' if relevant else 'no item'} of an instrument by code or linkId"
 
 
 def _in_words(opened: Opened) -> str:

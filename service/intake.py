@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.domain.mappings import Mappings
+    from service.inbound.envelopes import Notice
     from service.inbound.reading import Irrelevant
     from service.inbound.records import Limits, Record, SourceContext
     from service.inbound.relevance import Relevance
@@ -45,6 +46,10 @@ DUE_AT_ONCE = 500
 """Patients that a sweep projects in one transaction."""
 PUT_OFF_S = 60.0
 """When patients that were put off fall due, should the worker be gone that put them off (seconds)."""
+STOPPED = frozenset({"error", "off"})
+"""What a Subscription's status is when it sends no events."""
+MOST_STOPPED = 1000
+"""Subscriptions of which it is remembered; a feed has a handful."""
 READ_AT_ONCE = 64
 """Records read in one go, some 2 ms: then the database's answers to the batch before get their turn."""
 
@@ -94,6 +99,7 @@ class Intake:
         self._now = vitals.now
         self._projector = Projector(self._mappings, destinations)
         self._put_off: dict[PatientKey, Changes] = {}
+        self._stopped: dict[tuple[str, str], str] = {}
 
     async def read(self, records: Sequence[Record], batch: Batch | None = None) -> Batch:
         """Return a batch, `batch` or an empty one, with what these records hold added to it.
@@ -219,6 +225,8 @@ class Intake:
             batch.parked.append(Parked(source, UNPROCESSABLE, None, _kept(record)))
             batch.outcomes[source, "parked"] += 1
             return
+        if reading.notices:
+            self._listen(source, reading.notices)
         outcome = "irrelevant"
         if reading.facts:
             batch.facts += reading.facts
@@ -233,6 +241,21 @@ class Intake:
                 batch.parked.append(Parked(source, Reason.REFERENCE_ONLY, change.path, _kept(record), entry))
         batch.outcomes[source, outcome] += 1
         batch.latest[source] = record.timestamp
+
+    def _listen(self, source: str, notices: Iterable[Notice]) -> None:
+        """Log once where the EHR says that a subscription has stopped: else no events look like nothing happening."""
+        for notice in notices:
+            key = source, notice.subscription
+            before = self._stopped.pop(key, None)
+            if notice.status in STOPPED:
+                if before is None:
+                    log.warning(
+                        "a subscription has stopped; look at it in the EHR", source=source, status=notice.status
+                    )
+                if len(self._stopped) < MOST_STOPPED:
+                    self._stopped[key] = notice.status
+            elif before is not None:
+                log.info("a subscription goes again", source=source, status=notice.status)
 
     async def _store_batch(self, batch: Batch, *, put_off: bool) -> bool:
         if not (batch.facts or batch.not_ours or batch.parked):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from service.domain.facts import Fact, OrderKey
     from service.inbound.changes import Change
+    from service.inbound.envelopes import Notice
     from service.inbound.records import Limits, Record, SourceContext
     from service.inbound.relevance import Relevance
 
@@ -40,12 +41,14 @@ class RecordReading:
     """By place: named without being held."""
     skipped: list[str] = field(default_factory=list)
     """Resource types of changes that nothing is to be done about."""
+    notices: tuple[Notice, ...] = ()
+    """What its notifications say of their subscriptions."""
 
 
 def read_record(record: Record, source: SourceContext, relevance: Relevance, limits: Limits) -> RecordReading:
     """Return what a record amounts to. Never raises for what the record holds."""
-    reading = RecordReading()
     opened = open_record(record, source, limits)
+    reading = RecordReading(notices=opened.notices)
     for place, change in enumerate(opened.changes):
         read_change(change, place, record.timestamp, source, relevance, limits, reading)
     return reading

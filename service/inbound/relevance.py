@@ -97,6 +97,8 @@ class Relevance:
         named = known or self.names.search(canonical.rsplit("/", 1)[-1].lower()) is not None
         if not named or not any(item.get("answer") for item in items):
             return bool(known)
+        if isinstance(resource.get("questionnaire"), dict):
+            return True  # an older FHIR's shape, which its reader refuses by name
         if own is None or own.isdisjoint(_link_id(item) for item in items):
             raise Unreadable(Reason.UNKNOWN_ITEMS, f"{path}.item")
         return True

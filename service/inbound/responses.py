@@ -120,6 +120,9 @@ def _answer(item: Element, given: Iterable[Element]) -> Answer | None:
                 ordinal = _ordinal(coding, ordinal)
         elif isinstance(stated := value.get(names.boolean), bool):
             boolean = stated if boolean is None else boolean
+        elif other := _other_codes(answer):
+            answered = True
+            coded |= other
         else:
             number = _number(value, names) if number is None else number
             answered = answered or bool(value.get(names.string))
@@ -135,6 +138,15 @@ def _answer(item: Element, given: Iterable[Element]) -> Answer | None:
         boolean=boolean,
         ordinal=ordinal,
     )
+
+
+def _other_codes(answer: Element) -> dict[Code, None]:
+    """Return the codes of an answer that is written as a CodeableConcept or as a code, which FHIR has no place for."""
+    concept = one(answer, "valueCodeableConcept")
+    if concept is not None:
+        return dict.fromkeys(codes((concept,)))
+    code = text(answer, "valueCode")
+    return {code_of("", code): None} if code else {}
 
 
 def _own_value(answer: Element) -> tuple[Element, _Names]:

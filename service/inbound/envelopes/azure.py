@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from service.inbound.envelopes.document import Document
 
 _TYPES = ("Microsoft.HealthcareApis.FhirResource", "Microsoft.Health.FhirResource")
+_OTHERS = "Microsoft.HealthcareApis."
+"""Of its other services, as DICOM: no FHIR resource changed."""
 _HANDSHAKE = "Microsoft.EventGrid.SubscriptionValidationEvent"
 
 
@@ -32,7 +34,7 @@ def event(document: Document) -> list[Change | Unreadable] | None:
     if kind == _HANDSHAKE:
         return []
     if not is_azure(kind):
-        return None
+        return [] if kind.startswith(_OTHERS) else None
     return named_by(content, object_of(content.get("data")), document)
 
 

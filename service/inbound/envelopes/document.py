@@ -49,7 +49,7 @@ class Opened(NamedTuple):
     dialect: str
     """Name of the dialect; empty where none knows the record."""
     changes: Sequence[Change | Unreadable]
-    notices: Sequence[Notice] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 class Event(NamedTuple):

@@ -54,9 +54,9 @@ def notification(document: Document) -> Opened | None:
         contexts=tuple(sorted(_contexts(events))),
     )
     if kind in _NO_EVENT:
-        return Opened("", [], [notice])
+        return Opened("", [], (notice,))
     found = list(_changes(document, status, events, path))
-    return Opened("", found, [notice])
+    return Opened("", found, (notice,))
 
 
 def _changes(

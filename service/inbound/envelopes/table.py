@@ -165,7 +165,7 @@ def _all_opened(parts: Sequence[tuple[str, Any]], document: Document) -> Opened:
         dialects[opened.dialect] = None
         changes += opened.changes
         notices += opened.notices
-    return Opened(", ".join(dialects), changes, notices)
+    return Opened(", ".join(dialects), changes, tuple(notices))
 
 
 def _elements(content: list[Any], limits: Limits) -> list[tuple[str, object]]:

@@ -69,6 +69,8 @@ def test_response_is_read_whole() -> None:
         ({"valueCoding": SEVERAL_DAYS, "extension": [ORDINAL]}, Answer("q", codes=(SEVERAL_DAYS_CODE,), ordinal=1)),
         ({"valueCoding": SEVERAL_DAYS | {"extension": [WEIGHT]}}, Answer("q", codes=(SEVERAL_DAYS_CODE,), ordinal=1)),
         ({"value": {"Coding": SEVERAL_DAYS}}, Answer("q", codes=(SEVERAL_DAYS_CODE,))),
+        ({"valueCodeableConcept": {"coding": [SEVERAL_DAYS]}}, Answer("q", codes=(SEVERAL_DAYS_CODE,))),
+        ({"valueCode": "LA6569-3"}, Answer("q", codes=(Code("", "LA6569-3"),))),
         ({"value": {"integer": 9}}, Answer("q", number=9)),
         ({"value": {"decimal": 0.5}}, Answer("q", number=0.5)),
         ({"value": {"Quantity": {"value": 9}}}, Answer("q", number=9)),
