@@ -54,6 +54,8 @@ def _recovery(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Ra
     if not began:
         return
     recovered = without([Span(min(began))], either(*[series.case for series in judged]))
+    if not recovered:
+        return
     worse = either(*(series.worse for series in case.series.values()))
     improved = without(either(*(series.better for series in case.series.values())), worse)
     for rule, spans in (
