@@ -204,7 +204,10 @@ def show(patient: str, config: Config = None, source: SourceId = None, as_json: 
 @cli.command()
 def explain(
     course: Annotated[str, typer.Argument(help="Course id, its first characters, or a patient id.")],
-    finding: Annotated[str | None, typer.Option("--finding", help="Only the finding with this id.")] = None,
+    field: Annotated[
+        str | None,
+        typer.Argument(help="Only this field of the course (phase, changes/phq-9), or this rule (review.firm)."),
+    ] = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -213,9 +216,9 @@ def explain(
     Exit code 1 if there is none. Example: `ipt-bridge explain P-0012`
     """
     settings = load_settings(config)
-    explained = asyncio.run(operations.explained(settings, course, finding))
+    explained = asyncio.run(operations.explained(settings, course, field))
     if not explained:
-        _not_found("No course or finding of that id. `ipt-bridge show PATIENT` lists them.")
+        _not_found("No course of that id, or nothing of that name in it. `ipt-bridge explain PATIENT` lists all.")
     if as_json:
         _print_json([operations.reasons_as_json(each) for each in explained])
     else:

@@ -16,11 +16,11 @@ from rich.progress import Progress
 from service import app, whatif
 from service.configuration import load_mappings
 from service.domain import state
-from service.domain.explain import explain
 from service.domain.projection import project
 from service.inbound.record_files import records_in
 from service.inbound.records import Record
 from service.inspection import inspect
+from service.outbound.explain import explain
 from service.settings import FhirDestination, KafkaDestination
 from service.store import ParkedKind, ParkedState, Store, StoreError
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.domain.course import Course
-    from service.domain.explain import Reason
     from service.domain.facts import PatientKey
     from service.domain.mappings import Mappings
     from service.inspection import Inspected
     from service.intake import Feed
+    from service.outbound.explain import Reason
     from service.settings import Settings
     from service.store import ParkedItem, Retry, SchemaState, StoredCourse
     from service.store.values import PatientRecord
@@ -196,7 +196,7 @@ def as_json(shown: Shown) -> dict[str, Any]:
     return loaded
 
 
-async def explained(settings: Settings, name: str, finding: str | None) -> list[Explained]:
+async def explained(settings: Settings, name: str, field: str | None) -> list[Explained]:
     """Return the reasons of the course with that id or beginning of one, or of the courses of that patient."""
     mappings = app.all_mappings(settings)
     async with _store(settings) as store:
@@ -204,7 +204,7 @@ async def explained(settings: Settings, name: str, finding: str | None) -> list[
     found = []
     for each in _shown(stored, mappings):
         try:
-            found.append(Explained(each.course, explain(each.course, each.mappings, finding)))
+            found.append(Explained(each.course, explain(each.course, each.mappings, field)))
         except KeyError:
             continue
     return found
@@ -212,7 +212,11 @@ async def explained(settings: Settings, name: str, finding: str | None) -> list[
 
 def reasons_as_json(each: Explained) -> dict[str, Any]:
     """Return a course's reasons as JSON values."""
-    return {"course": each.course.id, "reasons": [asdict(reason) for reason in each.reasons]}
+    return {
+        "course": each.course.id,
+        "labels": [label._asdict() for label in each.course.labels],
+        "reasons": [asdict(reason) for reason in each.reasons],
+    }
 
 
 async def verify(settings: Settings, progress: bool) -> Verified:  # noqa: FBT001 - whether a person watches

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from service.domain.catalogue import Entry
     from service.domain.compare import What
-    from service.domain.explain import Reason as Because
     from service.operations import Check, Explained, Shown, Verified
+    from service.outbound.explain import Reason as Because
     from service.store import ParkedItem, Retry
     from service.whatif import Changed, Summary
 
@@ -36,6 +36,7 @@ _CHANGES: dict[What, str] = {
     "finding": "courses with other findings",
     "goal": "courses with other goals",
 }
+_UNWRAPPED = 10_000
 _MARKS = {SessionState.HELD: "●", SessionState.PLANNED: "○", SessionState.IN_PROGRESS: "◐"}
 
 
@@ -81,19 +82,22 @@ def courses(console: Console, shown: Sequence[Shown]) -> None:
 
 
 def reasons(console: Console, explained: Sequence[Explained]) -> None:
-    """Print the reasons of each course as a tree."""
+    """Print the reasons of each course as a tree; in a file or a pipe nothing wraps, each reason is a line."""
+    if not console.is_terminal:
+        console.width = _UNWRAPPED
     for each in explained:
-        root = Tree(f"course {each.course.id} of patient {each.course.patient_id}")
+        name = f"course {each.course.id} of patient {each.course.patient_id}, source {each.course.source}"
+        root = Tree(Text(name))
         for reason in each.reasons:
             _grow(root, reason)
-        console.print(root, soft_wrap=True, markup=False, highlight=False)
+        console.print(root, highlight=False)
 
 
 def _grow(tree: Tree, reason: Because) -> None:
     text = "  ".join(part for part in (reason.text, ", ".join(reason.facts)) if part)
-    branch = tree.add(text.replace("[", r"\["))
+    branch = tree.add(Text(f"{reason.field}: {text}" if reason.field else text))
     if reason.source:
-        branch.add(f"source: {reason.source}".replace("[", r"\["), style="dim")
+        branch.add(Text(f"source: {reason.source}", "dim"))
     for inner in reason.because:
         _grow(branch, inner)
 

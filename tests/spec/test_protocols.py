@@ -14,10 +14,10 @@ import pytest
 
 from service.domain.codes import SNOMED_CT
 from service.domain.course import ChosenBy, Decision, Phase, SessionKind
-from service.domain.explain import explain
 from service.domain.facts import Code
 from service.domain.mapping_files import parse
 from service.domain.projection import project
+from service.outbound.explain import explain
 from tests.history import (
     IPT,
     MONDAY,
