@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.domain.facts import FactKey
-from service.inbound.changes import Operation
+from service.inbound.changes import Change, Operation
 from service.inbound.envelopes import open_record
 from service.inbound.order import order_of
 from service.inbound.readers import read
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.domain.facts import Fact, OrderKey
-    from service.inbound.changes import Change
     from service.inbound.envelopes import Notice
     from service.inbound.records import Limits, Record, SourceContext
     from service.inbound.relevance import Relevance
@@ -50,6 +49,9 @@ def read_record(record: Record, source: SourceContext, relevance: Relevance, lim
     opened = open_record(record, source, limits)
     reading = RecordReading(notices=opened.notices)
     for place, change in enumerate(opened.changes):
+        if isinstance(change, Change) and change.resource_type not in READ_TYPES:
+            reading.skipped.append(change.resource_type)  # most of a stream
+            continue
         read_change(change, place, record.timestamp, source, relevance, limits, reading)
     return reading
 

@@ -53,35 +53,52 @@ def operation(word: object, path: str) -> Operation:
 def changes(event: Event, held: object, document: Document, path: str) -> list[Change | Unreadable]:
     """Return what an event amounts to: of the resource or Bundle that it holds, else of the resource it names.
 
-    `held` may be an object, JSON as a string, or base64 of it; None if there is none. A delete's is the
-    state before: it only tells which resource went.
+    `held` may be an object, JSON as a string, or base64 of it; None if there is none.
     Raises Unreadable: no-id, wrong-type, not-fhir, and whatever keeps a string from being parsed.
     """
+    if event.operation is Operation.DELETE:
+        return [_deleted(event, held, document, path)]
     place = event.place
-    deleted = event.operation is Operation.DELETE
-    content = None if held is None or (deleted and place is not None) else unpacked(held, document.limits, path)
-    if content is None:
+    if held is None:
         if place is None:
             raise Unreadable(Reason.NO_ID, path)
         return [_change(event, place.resource_type, place.resource_id, None, path)]
+    content = unpacked(held, document.limits, path)
     resource_type = content.get("resourceType")
     if not isinstance(resource_type, str):
         raise Unreadable(Reason.NOT_FHIR, path)
-    identity = resource_id(content.get("id"))
-    if deleted:
-        if not identity:
-            raise Unreadable(Reason.NO_ID, f"{path}.id")
-        return [_change(event, resource_type, identity, None, path)]
     if resource_type == "Bundle":
         told = notification(document._replace(content=content, path=f"{path}."))
         return list(told.changes if told else open_bundle(content, document.source, document.limits, path))
+    identity = resource_id(content.get("id"))
     if place is not None and not identity and place.resource_type == resource_type:
         identity = place.resource_id
     return [_change(event, resource_type, identity, content, path)]
 
 
+def _deleted(event: Event, held: object, document: Document, path: str) -> Change:
+    """Return the delete of what an event holds the state before of, else of what it names.
+
+    What it names may be the patient of the resource, rather than the resource.
+    """
+    try:
+        before = {} if held is None else unpacked(held, document.limits, path)
+    except Unreadable:
+        if event.place is None:
+            raise
+        before = {}
+    resource_type, identity = before.get("resourceType"), resource_id(before.get("id"))
+    if isinstance(resource_type, str) and identity:
+        return _change(event, resource_type, identity, None, path)
+    if event.place is None:
+        raise Unreadable(Reason.NO_ID, path)
+    return _change(event, event.place.resource_type, event.place.resource_id, None, path)
+
+
 def _change(event: Event, resource_type: str, identity: str, resource: Mapping[str, Any] | None, path: str) -> Change:
-    version = event.version_id or (None if event.place is None else event.place.version_id)
+    place = event.place
+    named = place is not None and (place.resource_type, place.resource_id) == (resource_type, identity)
+    version = event.version_id or (place.version_id if place is not None and named else None)
     return Change(resource_type, identity, event.operation, resource, path, version, event.time)
 
 

@@ -81,7 +81,7 @@ def open_record(record: Record, source: SourceContext, limits: Limits) -> Opened
     try:
         headers = _readable(record) if record.headers else _NO_HEADERS
         if record.value is None:
-            return Opened(TOMBSTONE, [tombstone(record, source, headers)])
+            return Opened(TOMBSTONE, tombstone(record, source, headers))
         text = utf8(record.value, limits)
         content = _loaded(text, limits, headers)
         if isinstance(content, dict) and headers is _NO_HEADERS and source.envelope is None:

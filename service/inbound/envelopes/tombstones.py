@@ -16,18 +16,28 @@ if TYPE_CHECKING:
 
     from service.inbound.records import Record, SourceContext
 
-_NAMING_HEADERS = ("ce_subject", "x-medplum-deleted-resource")
+_NAMING = ("ce_subject", "x-medplum-deleted-resource")
 
 
-def tombstone(record: Record, source: SourceContext, headers: Mapping[str, str]) -> Change:
-    """Return the delete that a record without value stands for. Raises Unreadable: unknown-key."""
-    for name in _NAMING_HEADERS:
-        if (place := named(headers.get(name))) is not None:
-            time = parse_time(headers.get("ce_time"), source.time_zone)
-            return Change(
-                place.resource_type, place.resource_id, Operation.DELETE, None, f"headers.{name}", last_updated=time
-            )
+def tombstone(record: Record, source: SourceContext, headers: Mapping[str, str]) -> list[Change | Unreadable]:
+    """Return the deletes that a record without value stands for, of what its key and its headers name.
+
+    They may name two, as a resource and its patient. Raises Unreadable: unknown-key.
+    """
+    time = parse_time(headers.get("ce_time"), source.time_zone)
     text = (record.key or b"").decode(errors="replace").strip()
+    found: dict[str, Change] = {}
+    for path, place in (("key", named(text)), *((f"headers.{name}", named(headers.get(name))) for name in _NAMING)):
+        if place is None:
+            continue
+        change = Change(place.resource_type, place.resource_id, Operation.DELETE, None, path, last_updated=time)
+        if found.setdefault(place.resource_type, change).resource_id != place.resource_id:
+            raise Unreadable(Reason.UNKNOWN_KEY)
+    return list(found.values()) or [_by_other_keys(text, record, source)]
+
+
+def _by_other_keys(text: str, record: Record, source: SourceContext) -> Change:
+    """Return the delete of what a key names in JSON, or by an id whose type the settings give."""
     content: Any = text
     if text[:1] in {"{", '"'}:
         try:
