@@ -60,7 +60,9 @@ def project_evidence(
             known.append(item)
         else:
             answers.append(item)
-    found = treatments(known, mappings.courses, same_practitioner=mappings.same_practitioner)
+    # The protocol of a treatment is known only once the treatment is: until then the default one stands in.
+    form_match = mappings.protocols[mappings.courses.protocol].attendance.form_match.days
+    found = treatments(known, mappings.courses, same_practitioner=mappings.same_practitioner, form_match=form_match)
     found.sort(key=attrgetter("opened", "anchor"))
     if answers:
         names = [course_id(patient, treatment.anchor) for treatment in found]
@@ -92,7 +94,8 @@ def _course(
     forms = treatment.forms if closed is None else list(_until(closed, treatment.forms, joined))
     done = tuple(documented(forms))
     complete = complete_on(done, protocol)
-    planned = plans(forms, spans, mappings.protocols)
+    numbering = forms if treatment.decided is None else [treatment.decided, *forms]
+    planned = plans(numbering, spans, mappings.protocols)
     stage = Stage(planned, complete, closed)
     sessions = numbered(joined.sittings, stage.of_session, closed)
     held = [session for session in sessions if session.number is not None]
@@ -136,7 +139,7 @@ def _course(
         opened=case.opened,
         closed=closed,
         planned_sessions=planned[-1].sessions,
-        planned_sessions_agreed=agreed(forms, spans),
+        planned_sessions_agreed=agreed(numbering, spans),
         held=len(held),
         sessions=sessions,
         documented=done,

@@ -13,7 +13,7 @@ from service.domain.phases import decision_of, ending_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from service.domain.course import Answered
     from service.domain.evidence import Attended
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _SESSION = SessionKind.SESSION  # an enum's member costs a call wherever it is named
+_PROTOCOL = CourseField.PROTOCOL
 _IN_ORDER = attrgetter("start", "reference")
 _LAST = attrgetter("last")
 
@@ -49,12 +50,15 @@ class Treatment:
     """How clinicians answered its findings, by the finding's id."""
 
 
-def treatments(evidence: Iterable[Attended], bounds: CourseBounds, *, same_practitioner: bool) -> list[Treatment]:
+def treatments(
+    evidence: Iterable[Attended], bounds: CourseBounds, *, same_practitioner: bool, form_match: timedelta
+) -> list[Treatment]:
     """Return the treatments that a patient's evidence amounts to, by opening.
 
     A treatment opens with a form of ours or the first explicit IPT encounter, and another one opens
     after an ending, after a gap of `bounds.new_course_after` days, or with another EpisodeOfCare. Maintenance is a
-    treatment of its own: it follows from the day after an ending form decided on it, in the same episode or not.
+    treatment of its own: it follows from the day after an ending form decided on it, in the same episode
+    or not; a session form written within `form_match` of a last session that has none yet is that session's.
     General psychotherapy counts only inside an open treatment and, if `same_practitioner`, with one
     of its practitioners. The result depends on the evidence alone, not on the order it is given in.
     """
@@ -79,22 +83,28 @@ def treatments(evidence: Iterable[Attended], bounds: CourseBounds, *, same_pract
                 for meeting in treatment.meetings
                 if meeting.encounter in explicit or known.intersection(meeting.practitioners)
             ]
-    apart = [part for whole in kept for part in _apart(whole)]
+    apart = [part for whole in kept for part in _apart(whole, bounds.maintenance, form_match)]
     _attach_contacts(everything, apart, bounds)
     return apart
 
 
-def _apart(whole: Treatment) -> Iterator[Treatment]:
+def _apart(whole: Treatment, maintenance: str, form_match: timedelta) -> Iterator[Treatment]:
     """Yield a treatment and, where its ending form decided on maintenance, what follows as another one."""
     ending = ending_of(whole.forms) if whole.maintenance else None
-    if ending is None or ending.decision is not Decision.MAINTENANCE:
+    if ending is None or ending.decision is not Decision.MAINTENANCE or _named(whole) == maintenance:
         yield whole
         return
     decided = next(form for form in whole.forms if form.reference == ending.fact)
     meetings = [meeting for meeting in whole.meetings if meeting.start.date() <= ending.on]
     held_before = {meeting.encounter for meeting in meetings}
-    forms = [form for form in whole.forms if form.start.date() <= ending.on or form.encounter in held_before]
+    late = _of_the_last(whole, meetings, form_match)
+    forms = [
+        form for form in whole.forms if form.start.date() <= ending.on or form.encounter in held_before or form is late
+    ]
     kept = {form.reference for form in forms}
+    if CourseField.PLANNED_SESSIONS in decided.numbers:
+        # The number on the form that decides is that of the sessions to come.
+        forms[forms.index(decided)] = replace(decided, numbers={})
     later_forms = [form for form in whole.forms if form.reference not in kept]
     yield replace(whole, closed=decided.start, meetings=meetings, forms=forms)
     yield replace(
@@ -109,6 +119,28 @@ def _apart(whole: Treatment) -> Iterator[Treatment]:
         forms=later_forms,
         measures=[],
     )
+
+
+def _named(treatment: Treatment) -> str | None:
+    """The protocol that the first form to name one does."""
+    return next((form.values[_PROTOCOL][0] for form in treatment.forms if _PROTOCOL in form.values), None)
+
+
+def _of_the_last(whole: Treatment, meetings: list[Meeting], form_match: timedelta) -> Form | None:
+    """The session form, naming no encounter, that was written after the last of the meetings and tells of it."""
+    held = [meeting for meeting in meetings if meeting.kind is _SESSION and meeting.state is SessionState.HELD]
+    if not held:
+        return None
+    last = held[-1]
+    written = [form for form in whole.forms if form.kind is FormKind.SESSION]
+    if any(form.encounter == last.encounter for form in written):
+        return None
+    loose = (form for form in written if form.encounter is None and form.start.date() >= last.start.date())
+    first = next(loose, None)
+    if first is None or first.start - last.start > form_match:
+        return None
+    since = [m for m in whole.meetings if m.state is SessionState.HELD and last.start < m.start <= first.start]
+    return None if since else first
 
 
 def _ended(forms: list[Form]) -> datetime | None:
@@ -160,7 +192,7 @@ def _continues(item: Meeting | Form, episode: str | None, current: Treatment, bo
         return False
     if not isinstance(item, Form) or item.kind is not FormKind.ASSESSMENT:
         return True
-    named = item.values.get(CourseField.PROTOCOL)
+    named = item.values.get(_PROTOCOL)
     return current.closed is None and not (current.maintenance and named and named[0] != bounds.maintenance)
 
 
@@ -169,7 +201,7 @@ def _add(item: Meeting | Form, treatment: Treatment, *, explicit: bool, maintena
     if isinstance(item, Form):
         treatment.forms.append(item)
         decision = decision_of(item)
-        if decision is Decision.MAINTENANCE or maintenance in item.values.get(CourseField.PROTOCOL, ()):
+        if decision is Decision.MAINTENANCE or maintenance in item.values.get(_PROTOCOL, ()):
             treatment.maintenance = True
         if decision is not None:
             treatment.closed = item.start if decision is Decision.END else None

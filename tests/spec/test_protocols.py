@@ -236,6 +236,22 @@ def test_a_session_form_of_the_last_session_stays_with_it(mappings: Mappings) ->
     assert (12, ("late",), 0) == (first.held, first.sessions[-1].forms, second.held)
 
 
+def test_a_late_form_of_the_last_session_is_no_session_of_maintenance(mappings: Mappings) -> None:
+    """Even if it names no encounter; once the session has its form, the next one is maintenance."""
+    late = session_form("late", week(11) + timedelta(days=2))
+    first, second = two_courses(maintained(late), 12, mappings)
+    assert (12, ("late",), 0) == (first.held, first.sessions[-1].forms, second.held)
+    first, second = two_courses(maintained(late, session_form("next", week(12))), 13, mappings)
+    assert (12, 1) == (first.held, second.held)
+
+
+def test_the_number_on_the_deciding_form_is_that_of_maintenance(mappings: Mappings) -> None:
+    """Ten sessions of maintenance; the finished course keeps its twelve."""
+    facts = [assessment(), *sessions(12), ending("z", week(11), "maintenance", planned=10)]
+    first, second = two_courses(facts, 12, mappings)
+    assert (12, 10, True) == (first.planned_sessions, second.planned_sessions, second.planned_sessions_agreed)
+
+
 def test_monthly_sessions_are_not_stalled_and_stay_in_one_course(mappings: Mappings) -> None:
     """Five weeks apart nothing is asked; a visit after 34 weeks is still maintenance."""
     monthly = [encounter(f"m-{n}", week(11 + 5 * n)) for n in (1, 2, 3)]
@@ -253,6 +269,13 @@ def test_maintenance_ends_by_an_ending_form_of_its_own(mappings: Mappings) -> No
     assert (Phase.CLOSED, Phase.MAINTENANCE, None) == (first.phase, second.phase, second.closed)
     first, second = two_courses(maintained(*visits, on, ending("end", week(19), "end")), 20, mappings)
     assert (week(11).date(), week(19).date()) == (first.closed, second.closed)
+
+
+def test_maintenance_after_a_treatment_elsewhere_is_one_course(mappings: Mappings) -> None:
+    """The assessment form names the protocol; deciding on maintenance once more opens no other course."""
+    facts = [assessment(protocol="maintenance"), *sessions(2), ending("on", week(1), "maintenance")]
+    course = course_of([*facts, encounter("m-3", week(5))], week(6), mappings)
+    assert (Phase.MAINTENANCE, 3, None) == (course.phase, course.held, course.follows)
 
 
 def test_a_corrected_decision_takes_maintenance_back(mappings: Mappings) -> None:
