@@ -60,7 +60,7 @@ def lines(course: Course, mappings: Mappings) -> Narrative:
     if rest > 0:
         notes = [*notes[:MOST_NOTES], f"And {rest} more."]
     return Narrative(
-        headline=f"Interpersonal psychotherapy, {_standing(course)}.",
+        headline=f"{_therapy(course, mappings)}, {_standing(course)}.",
         focus=f"{_focus(course, mappings)}.",
         scores=tuple(_scores(course, mappings)),
         attention=tuple(attention),
@@ -93,6 +93,12 @@ def markup(narrative: Narrative) -> str:
         blocks.append(_paragraph("Next:", *narrative.next))
     blocks.append(f"<p>{_safe(narrative.basis)}</p>")
     return "".join(blocks)
+
+
+def _therapy(course: Course, mappings: Mappings) -> str:
+    """The therapy, by its protocol's title where that is not the default one."""
+    default = course.protocol == mappings.courses.protocol
+    return "Interpersonal psychotherapy" if default else mappings.protocols[course.protocol].title
 
 
 def _standing(course: Course) -> str:
@@ -173,7 +179,7 @@ def _found(course: Course, mappings: Mappings) -> Iterator[tuple[Severity, str]]
 
 
 def _work(course: Course, mappings: Mappings) -> Iterator[Line]:
-    held = [session for session in course.sessions if session.state is SessionState.HELD]
+    held = [s for s in course.sessions if s.state is SessionState.HELD and not s.after_end]
     for label, system, codes in (
         ("Worked on so far", "technique", [session.techniques for session in held]),
         ("Patterns", "pattern", [session.patterns for session in held]),

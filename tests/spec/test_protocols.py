@@ -18,6 +18,7 @@ from service.domain.facts import Code
 from service.domain.mapping_files import parse
 from service.domain.projection import project
 from service.outbound.explain import explain
+from service.outbound.narrative import lines
 from tests.history import (
     IPT,
     MONDAY,
@@ -151,6 +152,13 @@ def test_the_explanation_names_each_protocol_with_what_chose_it(mappings: Mappin
     ]
     assert [("QuestionnaireResponse/assessment",), ("QuestionnaireResponse/again",)] == [r.facts for r in reasons]
     assert all("(named by a form)" in reason.text and reason.source for reason in reasons)
+
+
+def test_the_plan_names_the_protocol_where_it_is_not_the_default_one(mappings: Mappings) -> None:
+    """In its first sentence."""
+    course = course_of([assessment(protocol="brief", planned=8), *sessions(3)], week(3), mappings)
+    expected = "Brief interpersonal psychotherapy (IPT-B), session 3 of 8 (middle phase)."
+    assert expected == lines(course, mappings).headline
 
 
 # --- exclusions of IPT-A
