@@ -61,6 +61,7 @@ def encounter(
     by: Sequence[str] = (THERAPIST,),
     episodes: Sequence[str] = (),
     reasons: Sequence[Code] = (),
+    part_of: str | None = None,
 ) -> Fact:
     """Return an encounter; by default a held IPT session with the patient's therapist."""
     end = None if start is None else start + timedelta(minutes=minutes)
@@ -72,6 +73,7 @@ def encounter(
         end=end,
         practitioners=tuple(by),
         episodes=tuple(episodes),
+        part_of=part_of,
     )
     return fact("Encounter", resource_id, reading)
 

@@ -55,6 +55,8 @@ class Meeting:
     conditions: tuple[str, ...]
     labels: tuple[Code, ...]
     reasons: tuple[Code, ...] = ()
+    part_of: str | None = None
+    """`Encounter/id` of the visit that it is a part of."""
     types: tuple[Code, ...] = ()
     """Kept only where the site chooses protocols."""
 
@@ -165,6 +167,7 @@ def _meeting(fact: Fact, reading: EncounterReading, mappings: Mappings) -> Meeti
         conditions=reading.conditions,
         labels=fact.labels,
         reasons=reading.reasons,
+        part_of=reading.part_of,
         types=reading.types if mappings.site_protocols else (),
     )
 

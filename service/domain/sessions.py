@@ -68,11 +68,12 @@ class Sittings:
 def join(meetings: Iterable[Meeting], forms: Iterable[Form], as_of: datetime, attendance: Attendance) -> Sittings:
     """Return the sittings that meetings and session forms tell of.
 
-    Held encounters of one calendar day are one sitting, and take planned ones of that day in. A form
-    belongs to the encounter that it names, else to the sitting of its day, else to the last one held
-    within `attendance.form_match` days before it; one that fits none is a held sitting by itself.
+    Held encounters of one calendar day are one sitting, and take planned ones of that day in; a visit is
+    counted by the held meetings within it. A form belongs to the encounter that it names, else to the
+    sitting of its day, else to the last one held within `attendance.form_match` days before it; one that
+    fits none is a held sitting by itself.
     """
-    sittings = _merged_days(_as_known(meetings, as_of, attendance))
+    sittings = _merged_days(_counted_by_parts(_as_known(meetings, as_of, attendance)))
     written = sorted((form for form in forms if form.kind is FormKind.SESSION), key=_ORDER)
     by_encounter = {meeting.encounter: sitting for sitting in sittings for meeting in sitting.meetings}
     unheld: list[tuple[Form, Sitting]] = []
@@ -109,6 +110,24 @@ def _as_known(meetings: Iterable[Meeting], as_of: datetime, attendance: Attendan
         known.append(Sitting(state, meeting.kind, meeting.start, meeting.reference, [meeting], future=future))
     known.sort(key=_ORDER)
     return known
+
+
+def _counted_by_parts(known: list[Sitting]) -> list[Sitting]:
+    """Join a visit into the first held meeting within it: a stay of days with two contacts in it is two sessions."""
+    visits = {sitting.meetings[0].part_of for sitting in known}
+    wholes = {
+        sitting.reference: sitting for sitting in known if sitting.kind is _SESSION and sitting.reference in visits
+    }
+    taken: set[str] = set()
+    for part in known if wholes else ():
+        if not part.counts or part.reference in taken:
+            continue
+        whole = wholes.get(part.meetings[0].part_of or "")
+        while whole is not None and whole is not part and whole.reference not in taken:
+            taken.add(whole.reference)
+            part.meetings.extend(whole.meetings)
+            whole = wholes.get(whole.meetings[0].part_of or "")
+    return [sitting for sitting in known if sitting.reference not in taken] if taken else known
 
 
 def _merged_days(sittings: list[Sitting]) -> list[Sitting]:

@@ -210,7 +210,7 @@ def test_part_of_a_meeting_is_counted_with_it(read: Callable[..., list[Inspected
 
     (course,) = project(PatientKey("clinic", "pat-1"), facts, datetime(2026, 3, 3, tzinfo=UTC), mappings).courses
 
-    assert [("visit", "contact")] == [each.encounters for each in course.sessions]
+    assert [("contact", "visit")] == [each.encounters for each in course.sessions]
 
 
 # Statuses that are no code of FHIR's.

@@ -73,6 +73,40 @@ def test_two_encounters_of_a_day_are_one_session(mappings: Mappings) -> None:
     assert ["data.same-day"] == [finding.rule for finding in course.findings if finding.rule.startswith("data")]
 
 
+def test_stay_is_counted_by_the_meetings_within_it(mappings: Mappings) -> None:
+    """Two contacts in a stay of days are two sessions, and their visit within the stay none of its own."""
+    day = timedelta(days=1)
+    facts = [
+        encounter("stay", week(0), minutes=20_000),
+        encounter("visit", week(0) + day, part_of="Encounter/stay"),
+        encounter("first", week(0) + 2 * day, part_of="Encounter/visit"),
+        encounter("second", week(0) + 5 * day, part_of="Encounter/stay"),
+    ]
+
+    for arrived in (facts, facts[::-1]):
+        held = only_course(arrived, mappings).sessions
+        assert [("first", "visit", "stay"), ("second",)] == [each.encounters for each in held]
+
+
+def test_visit_whose_meetings_were_not_held_counts_itself(mappings: Mappings) -> None:
+    """A contact that was cancelled says nothing against the visit."""
+    facts = [
+        encounter("visit", week(0)),
+        encounter("contact", week(0) + timedelta(days=1), status="cancelled", part_of="Encounter/visit"),
+    ]
+    assert [1, None] == [each.number for each in only_course(facts, mappings).sessions]
+
+
+def test_encounters_that_are_parts_of_each_other_count_once(mappings: Mappings) -> None:
+    """And one that is a part of itself counts like any other."""
+    facts = [
+        encounter("a", week(0), part_of="Encounter/b"),
+        encounter("b", week(0) + timedelta(days=1), part_of="Encounter/a"),
+        encounter("c", week(1), part_of="Encounter/c"),
+    ]
+    assert [("a", "b"), ("c",)] == [each.encounters for each in only_course(facts, mappings).sessions]
+
+
 def test_cancelled_and_rescheduled_session_of_a_day_counts_once(mappings: Mappings) -> None:
     """The cancelled booking stays visible beside the session that was held."""
     facts = [encounter("a", week(0), status="cancelled"), encounter("b", week(0) + timedelta(hours=3))]
