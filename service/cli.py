@@ -267,6 +267,19 @@ def verify(config: Config = None, as_json: AsJson = False) -> None:
         raise typer.Exit(FOUND)
 
 
+@cli.command()
+def artifacts(
+    out: Annotated[Path, typer.Option("--out", help="Folder; the package goes into `package/` below it.")],
+    config: Config = None,
+) -> None:
+    """Write the mappings as a FHIR package: questionnaires, terminology, extensions, protocols.
+
+    Example: `ipt-bridge artifacts --out ./fhir`
+    """
+    count = operations.artifacts(load_settings(config), out)
+    typer.echo(f"{out / 'package'}: {count} resources.")
+
+
 @cli.command("whatif")
 def what_if(
     mappings: Annotated[Path, typer.Option("--mappings", help="Folder of the other mappings, whole.")],

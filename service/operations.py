@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -14,12 +15,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service import app, whatif
-from service.configuration import load_mappings
+from service.configuration import ConfigurationError, load_mappings, mappings_folder, read_mapping_files
 from service.domain import state
+from service.domain.mapping_files import parse
 from service.domain.projection import project
 from service.inbound.record_files import records_in
 from service.inbound.records import Record
 from service.inspection import inspect
+from service.outbound.artifacts import package
 from service.outbound.explain import explain
 from service.settings import FhirDestination, KafkaDestination
 from service.store import ParkedKind, ParkedState, Store, StoreError
@@ -267,6 +270,27 @@ async def compared(
 
             async for changed in whatif.whatif(store, present, other, since, app.now(), summary, told):
                 yield changed
+
+
+def artifacts(settings: Settings, folder: Path) -> int:
+    """Write the FHIR package of the mappings into `package/` of a folder; return how many resources it holds.
+
+    Files of an earlier writing that the package no longer has are removed. Raises ConfigurationError where the
+    folder `package/` holds something else.
+    """
+    files = read_mapping_files(mappings_folder(settings))
+    written = package(files, parse(files), version("ipt-bridge"))
+    place = folder / "package"
+    there = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    if there and "package.json" not in there:
+        msg = f"--out: {place} is there and holds no package. Name another folder."
+        raise ConfigurationError(msg)
+    place.mkdir(parents=True, exist_ok=True)
+    for name in there - written.keys():
+        (place / name).unlink()
+    for name, content in written.items():
+        (place / name).write_bytes(content)
+    return len(written) - len({"package.json", ".index.json"})
 
 
 async def parked(settings: Settings, which: ParkedState | None) -> list[ParkedItem]:

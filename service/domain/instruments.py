@@ -36,6 +36,8 @@ class InstrumentItem(FileModel):
     """Scores of this item's answers where they differ from the instrument's."""
     maximum: int | None = None
     """Highest score, where no coded answer states it."""
+    points: tuple[int, ...] = ()
+    """Scores that come as a number, where no code is published for the answer."""
     asked_if: int | None = None
     """Number of an earlier item, from 1: this one is asked only if that one scored above 0."""
 

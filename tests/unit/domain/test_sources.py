@@ -17,6 +17,7 @@ NO_THRESHOLDS = {
     "asked_if": "the number of an item",
     "answers": "the score of an answer: the instrument's, named by its source",
     "maximum": "the highest score of an item or instrument: the instrument's, named by its source",
+    "points": "scores of an answer: the instrument's, named by its source",
     "start": "the lowest total of a band: the instrument's, named by its source",
     "age_from": "a site's own choice, in a site's file",
     "age_below": "a site's own choice, in a site's file",
