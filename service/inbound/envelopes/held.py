@@ -68,7 +68,8 @@ def changes(event: Event, held: object, document: Document, path: str) -> list[C
     if not isinstance(resource_type, str):
         raise Unreadable(Reason.NOT_FHIR, path)
     if resource_type == "Bundle":
-        told = notification(document._replace(content=content, path=f"{path}."))
+        above = path.removesuffix("Bundle") if path.endswith("Bundle") else f"{path}."
+        told = notification(document._replace(content=content, path=above))
         return list(told.changes if told else open_bundle(content, document.source, document.limits, path))
     identity = resource_id(content.get("id"))
     if place is not None and not identity and place.resource_type == resource_type:

@@ -44,12 +44,14 @@ def bundle(document: Document) -> list[Change | Unreadable] | None:
 
 
 def entry(document: Document) -> list[Change | Unreadable] | None:
-    """Open a Bundle entry that stands alone: `{"resource": …}`."""
+    """Open a Bundle entry that stands alone: `{"resource": …}`, or with its request and no resource."""
     content = document.content
-    if not content.get("resource") or not content.keys() <= _ENTRY:
+    if not content.keys() <= _ENTRY or not (content.get("resource") or content.get("request")):
         return None
-    held = unpacked(content["resource"], document.limits, f"{document.path}resource")
-    if held.get("resourceType") == "Bundle":
-        return changes(Event(Operation.UPDATE, None), held, document, f"{document.path}Bundle")
-    change = open_entry({**content, "resource": held}, f"{document.path}entry", document.source)
+    if content.get("resource"):
+        held = unpacked(content["resource"], document.limits, f"{document.path}resource")
+        if held.get("resourceType") == "Bundle":
+            return changes(Event(Operation.UPDATE, None), held, document, f"{document.path}Bundle")
+        content = {**content, "resource": held}
+    change = open_entry(content, f"{document.path}entry", document.source)
     return [] if change is None else [change]
