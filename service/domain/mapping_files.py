@@ -254,6 +254,11 @@ def _check_references(mappings: Mappings, site_file: str) -> None:
         (f"focus-areas.toml, {area.code}.strategies", area.strategies, strategies, "a code of technique or phase-task")
         for area in mappings.focus_areas.values()
     ]
+    goals = _codes_of("patient-goal", mappings)
+    named += [
+        (f"focus-areas.toml, {area.code}.goal_codes", area.goal_codes, goals, "a code of patient-goal")
+        for area in mappings.focus_areas.values()
+    ]
     named += [
         (f"{site_file}, protocols[{place}].protocol", (chosen.protocol,), mappings.protocols, "a protocol")
         for place, chosen in enumerate(mappings.site_protocols)

@@ -51,6 +51,8 @@ class FocusAreaText(FileModel):
     """Techniques and tasks of a phase that belong to the area: codes of ours."""
     suggested_by: tuple[Coding, ...] = ()
     """Reasons of an encounter that may suggest the area, never set it."""
+    goal_codes: tuple[str, ...] = ()
+    """Goals of the patient that belong to the area: codes of patient-goal."""
 
 
 class EncounterCodes(FileModel):
@@ -113,6 +115,29 @@ class Mappings(FileModel):
             meaning = meanings.get(canonical, canonical)
             found.setdefault(canonical.rsplit("/", 1)[-1], {}).setdefault(meaning, canonical)
         return {identity: next(iter(one.values())) for identity, one in found.items() if len(one) == 1}
+
+    @cached_property
+    def areas_by_reason(self) -> dict[Code, tuple[str, ...]]:
+        """Return which focus areas a reason of an encounter may suggest."""
+        found: dict[Code, tuple[str, ...]] = {}
+        for area in self.focus_areas.values():
+            for coding in area.suggested_by:
+                found[coding.key] = (*found.get(coding.key, ()), area.code)
+        return found
+
+    @cached_property
+    def reason_displays(self) -> dict[Code, str]:
+        """Return how the reasons read that may suggest a focus area."""
+        return {coding.key: coding.display for area in self.focus_areas.values() for coding in area.suggested_by}
+
+    @cached_property
+    def areas_by_goal(self) -> dict[str, frozenset[str]]:
+        """Return which focus areas a goal of the patient belongs to; one that belongs to none is missing."""
+        found: dict[str, set[str]] = {}
+        for area in self.focus_areas.values():
+            for goal in area.goal_codes:
+                found.setdefault(goal, set()).add(area.code)
+        return {goal: frozenset(areas) for goal, areas in found.items()}
 
     @cached_property
     def codes_by_use(self) -> dict[Code, frozenset[str]]:

@@ -14,10 +14,12 @@ from service.domain.choice import exclusions, protocols_followed
 from service.domain.course import Course, Decision, Projection, SessionKind, SessionState, Sex, course_id
 from service.domain.due import reviews_ahead, steps_ahead
 from service.domain.evidence import Form, Meeting, Scored, TaskDone, interpret
-from service.domain.focus import focus_areas, patient_goals
+from service.domain.focus import focus_areas, focus_history, patient_goals, well_being
 from service.domain.forms import CourseField
 from service.domain.outcome import turnout
 from service.domain.phases import Stage, agreed, complete_on, documented, ending_of, plans
+from service.domain.planning import COUNTED_DOWN, Aims
+from service.domain.planning import planned as sessions_ahead
 from service.domain.progress import changes, series
 from service.domain.rules import findings
 from service.domain.rules.case import Case
@@ -129,6 +131,11 @@ def _course(
         as_of=as_of,
     )
     case = case._replace(turnout=turnout(case, protocol))
+    goals = tuple(patient_goals(forms))
+    numbers = range(len(held) + 1, planned[-1].sessions + 1 if case.phase in COUNTED_DOWN else 0)
+    interval = protocol.sessions.interval.days
+    aims = Aims(case.focus_areas, goals, mappings.areas_by_goal)
+    remaining = tuple(sessions_ahead(sessions, numbers, case.opened, interval, aims))
     return Course(
         id=course_id(patient, treatment.anchor),
         source=patient.source,
@@ -144,12 +151,16 @@ def _course(
         sessions=sessions,
         documented=done,
         focus_areas=case.focus_areas,
-        goals=tuple(patient_goals(forms)),
+        goals=goals,
         measures=measures,
         changes=case.changes,
         ending=ending,
         findings=findings(case, mappings, protocol),
-        projected_end=None if closed else _projected_end(treatment, joined, planned[-1].sessions, len(held), protocol),
+        projected_end=None
+        if closed
+        else remaining[-1].on
+        if remaining
+        else _projected_end(treatment, joined, planned[-1].sessions, len(held), protocol),
         practitioners=tuple(sorted(_practitioners(treatment))),
         conditions=tuple(sorted({c for meeting in treatment.meetings for c in meeting.conditions})),
         encounters=len(treatment.meetings),
@@ -161,6 +172,9 @@ def _course(
         exclusions=case.exclusions,
         sex=case.sex,
         age=case.age,
+        focus_history=tuple(focus_history(forms)),
+        planned=remaining,
+        well_being=tuple(well_being(forms)),
         outcome=case.turnout.outcome,
     )
 

@@ -50,6 +50,8 @@ SHOWN_BY = {
     "data.duration": {Archetype.ODD_RECORDS},
     "data.same-day": {Archetype.ODD_RECORDS},
     "data.form-of-cancelled": {Archetype.ODD_RECORDS},
+    "focus.suggested": {Archetype.SUGGESTED},
+    "substance.care-not-noted": {Archetype.ALCOHOL},
 }
 """Rule × demo patient."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.domain.course import Finding, FindingState, Severity
-from service.domain.rules import attendance, change, ending, phases, records, reviews, safety
+from service.domain.rules import attendance, change, ending, focus, phases, records, reviews, safety, substance
 from service.domain.rules import protocol as protocol_rules
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ RULES = (
     *ending.RULES,
     *protocol_rules.RULES,
     *attendance.RULES,
+    *focus.RULES,
+    *substance.RULES,
     *records.RULES,
 )
 """Every rule function, in the order in which a clinician would ask."""

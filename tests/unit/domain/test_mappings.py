@@ -242,8 +242,8 @@ def test_a_protocol_task_that_is_no_course_field_is_named(mapping_files: dict[st
         ),
         (
             "focus-areas.toml",
-            'code = "grief"',
-            'code = "grief"\nstrategies = ["hypnosis"]',
+            'strategies = ["expression-of-affect", "clarification-of-expectations", "explore-feelings", ',
+            'strategies = ["hypnosis", ',
             'mappings/focus-areas.toml, grief.strategies: "hypnosis" is not a code of technique or phase-task.',
         ),
     ],
