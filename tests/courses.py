@@ -10,21 +10,26 @@ from service.domain.course import (
     Change,
     Course,
     Decision,
+    Documented,
     Ending,
     Finding,
     FocusArea,
     Measure,
     PatientGoal,
     Phase,
+    PlannedSession,
     Session,
     SessionKind,
     SessionState,
     Severity,
+    WellBeing,
     course_id,
 )
 from service.domain.facts import PatientKey
 
 FIRST_SESSION = datetime(2026, 1, 6, 9, 0, tzinfo=UTC)
+
+_RATED = (date(2026, 1, 6), date(2026, 3, 3), "QuestionnaireResponse/a", "QuestionnaireResponse/f-9")
 
 
 def session(place: int, **fields: Any) -> Session:  # noqa: ANN401 - any field of a session
@@ -116,9 +121,20 @@ def course(patient: str = "p-12", **fields: Any) -> Course:  # noqa: ANN401 - an
     sessions = [session(number) for number in range(1, 10)]
     sessions[3] = session(4, **worked)
     sessions[4] = session(
-        5, techniques=("communication-analysis", "role-play"), coping=("activity-instead-of-drinking",)
+        5,
+        techniques=("communication-analysis", "role-play"),
+        techniques_at_home=("role-play",),
+        patterns=("withdraws-from-conflict",),
+        effects=("lower-mood",),
+        coping=("activity-instead-of-drinking",),
     )
-    sessions[8] = session(9, next_steps=("practise-conversation",), coping=("activity-instead-of-drinking",))
+    sessions[8] = session(
+        9,
+        next_steps=("practise-conversation",),
+        coping=("activity-instead-of-drinking",),
+        maladaptive_coping=("avoidance",),
+        coping_trend="less",
+    )
     defaults: dict[str, Any] = {
         "id": course_id(PatientKey("main", patient), "Encounter/e-1"),
         "source": "main",
@@ -137,7 +153,15 @@ def course(patient: str = "p-12", **fields: Any) -> Course:  # noqa: ANN401 - an
             *sessions[6:],
             not_held(10, SessionState.PLANNED),
         ),
-        "documented": (),
+        "documented": tuple(
+            Documented(task, date(2026, 1, day), f"QuestionnaireResponse/{'ab'[day > 6]}")
+            for task, day in (
+                ("diagnosis-documented", 6),
+                ("interpersonal-inventory", 13),
+                ("primary-focus-area", 13),
+                ("agreement", 20),
+            )
+        ),
         "focus_areas": (
             FocusArea("role-dispute", True, date(2026, 1, 13), "impasse", "QuestionnaireResponse/a"),  # noqa: FBT003 - the primary one
             FocusArea("communication-patterns", False, date(2026, 1, 13), None, "QuestionnaireResponse/a"),  # noqa: FBT003 - a secondary one
@@ -171,6 +195,15 @@ def course(patient: str = "p-12", **fields: Any) -> Course:  # noqa: ANN401 - an
         "encounters": 11,
         "responses": 6,
         "labels": (),
+        "planned": (
+            PlannedSession(10, date(2026, 3, 10), "communication-patterns", "express-needs", "e-10"),
+            PlannedSession(11, date(2026, 3, 17), "role-dispute", "express-needs"),
+            PlannedSession(12, date(2026, 3, 24), "communication-patterns", "express-needs"),
+        ),
+        "well_being": (
+            WellBeing("function", "poor", "fair", *_RATED),
+            WellBeing("support", "fair", "fair", *_RATED),
+        ),
     }
     return Course(**(defaults | fields))
 
@@ -186,6 +219,9 @@ def states() -> dict[str, Course]:
             sessions=(not_held(1, SessionState.PLANNED),),
             planned_sessions=16,
             planned_sessions_agreed=False,
+            documented=(),
+            planned=(),
+            well_being=(),
             focus_areas=(),
             goals=(),
             measures=(),
@@ -214,6 +250,9 @@ def states() -> dict[str, Course]:
             ),
             planned_sessions=16,
             planned_sessions_agreed=False,
+            documented=middle.documented[:1],
+            planned=(PlannedSession(2, date(2026, 1, 13), encounter="e-2"),),
+            well_being=(),
             focus_areas=(),
             goals=(),
             measures=(measure("phq-9", 0, 22, safety=2), measure("gad-7", 0, None)),
@@ -233,8 +272,25 @@ def states() -> dict[str, Course]:
             ),
         ),
         "middle": middle,
+        "addiction": replace(
+            middle,
+            goals=(*middle.goals, PatientGoal("reduce-alcohol-use", date(2026, 1, 13), "QuestionnaireResponse/a")),
+            sessions=(
+                *middle.sessions[:9],
+                replace(
+                    middle.sessions[9],
+                    maladaptive_coping=("alcohol",),
+                    use_since_last="less",
+                    addiction_care="under-way",
+                ),
+                middle.sessions[10],
+            ),
+            changes=(change("phq-9", 17, 9, reliable=-1), change("audit", 18, 12)),
+            findings=(),
+        ),
         "ending": replace(
             middle,
+            planned=(PlannedSession(12, date(2026, 3, 24), "role-dispute", "express-needs"),),
             phase=Phase.ENDING,
             held=11,
             sessions=(*(session(number) for number in range(1, 12)), not_held(12, SessionState.UNRECORDED)),
@@ -259,6 +315,7 @@ def states() -> dict[str, Course]:
         "maintenance": replace(
             middle,
             phase=Phase.MAINTENANCE,
+            planned=(),
             held=12,
             sessions=tuple(session(number) for number in range(1, 13)),
             ending=ending(Decision.MAINTENANCE),
@@ -269,6 +326,7 @@ def states() -> dict[str, Course]:
             middle,
             phase=Phase.CLOSED,
             closed=date(2026, 3, 24),
+            planned=(),
             held=12,
             sessions=(
                 *(session(number) for number in range(1, 13)),

@@ -13,7 +13,7 @@ from fhir.resources.R4B.goal import Goal
 from pydantic import ValidationError
 
 from service.domain.course import Decision, FindingState, Phase
-from service.outbound.activities import activity
+from service.outbound.activities import activities
 from service.outbound.elements import (
     CAREPLAN,
     COURSE_IDENTIFIER,
@@ -27,7 +27,7 @@ from service.outbound.elements import (
     references,
     text,
 )
-from service.outbound.goals import focus_goal_role, goals
+from service.outbound.goals import goals
 from service.outbound.narrative import lines, markup
 from service.outbound.validity import surely_valid
 from service.outbound.wording import clean
@@ -124,13 +124,10 @@ def _careplan(course: Course, mappings: Mappings, course_goals: Sequence[tuple[s
         resource["addresses"] = references(course.conditions)
     if course_goals:
         resource["goal"] = _goal_references(course_goals)
-    ids = {role: goal["id"] for role, goal in course_goals}
-    by_area = {
-        area.area: f"Goal/{ids[role]}" for area in course.focus_areas if (role := focus_goal_role(area.area)) in ids
-    }
-    activities = [activity(course, session, mappings, by_area) for session in course.sessions]
-    if activities:
-        resource["activity"] = activities
+    named = {role: f"Goal/{goal['id']}" for role, goal in course_goals}
+    planned = list(activities(course, mappings, named))
+    if planned:
+        resource["activity"] = planned
     return resource
 
 

@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.domain.course import FindingState, Phase, SessionKind, SessionState, Severity
-from service.outbound.wording import clean, count, day, display, inner, joined, sentence, subject, title
+from service.domain.course import Caseness, FindingState, Phase, SessionKind, SessionState, Severity
+from service.domain.focus import SUBSTANCE_GOALS
+from service.outbound.wording import (
+    NO_TREATMENT_OF_USE,
+    aimed_at,
+    clean,
+    count,
+    day,
+    display,
+    inner,
+    joined,
+    sentence,
+    subject,
+    task,
+    title,
+    used,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from service.domain.course import Change, Course, Finding, FocusArea, Session
+    from service.domain.course import Change, Course, Finding, FocusArea, Session, WellBeing
     from service.domain.mappings import Mappings
 
-MOST_NOTES = 4  # findings for information that still fit on the screen; those that need attention are never cut
-MOST_WORK = 5  # techniques, patterns or coping strategies named, the most frequent first
+MOST_NOTES = 2  # findings for information that still fit on the screen; those that need attention are never cut
+MOST_WORK = 2  # techniques, patterns or coping strategies named, the most frequent first
 
+_ASSESSED = frozenset({Phase.ASSESSMENT_PENDING, Phase.INITIAL, Phase.MIDDLE})
+"""Phases in which the assessment still tells where the course stands."""
 _INSIDE_COURSE = frozenset({Phase.INITIAL, Phase.MIDDLE, Phase.ENDING})
 
 
@@ -43,8 +59,10 @@ class Narrative:
     attention: tuple[str, ...]
     """Findings that need a person, the most urgent first."""
     notes: tuple[str, ...]
+    assessment: str
+    """The checklist of assessment and formulation, with dates; empty while nothing is, and as the course ends."""
     work: tuple[Line, ...]
-    """Worked on so far, patterns, coping: only what is documented."""
+    """Worked on so far, patterns, coping, substance use, life beside symptoms: only what is documented."""
     ending: tuple[str, ...]
     """What the ending form decided; empty before."""
     next: tuple[str, ...]
@@ -65,6 +83,7 @@ def lines(course: Course, mappings: Mappings) -> Narrative:
         scores=tuple(_scores(course, mappings)),
         attention=tuple(attention),
         notes=tuple(notes),
+        assessment=_assessment(course, mappings),
         work=tuple(_work(course, mappings)),
         ending=tuple(_ending(course, mappings)),
         next=tuple(_next(course, mappings)),
@@ -78,12 +97,14 @@ def lines(course: Course, mappings: Mappings) -> Narrative:
 def markup(narrative: Narrative) -> str:
     """Return a narrative as XHTML, every text escaped, for the `div` of a resource or a page."""
     blocks = [_paragraph(narrative.headline, narrative.focus)]
-    if narrative.scores:
-        blocks.append(_paragraph(narrative.scores[0], *narrative.scores[1:]))
     if narrative.attention:
         blocks.append(_paragraph("Needs attention:") + _list(narrative.attention))
+    if narrative.scores:
+        blocks.append(_paragraph(narrative.scores[0], *narrative.scores[1:]))
     if narrative.notes:
         blocks.append(_paragraph("For information:", *narrative.notes))
+    if narrative.assessment:
+        blocks.append(_paragraph("Assessment:", narrative.assessment))
     if narrative.work:
         labelled = (f"<b>{_safe(line.label)}:</b> {_safe(joined(line.items))}." for line in narrative.work)
         blocks.append(f"<p>{' '.join(labelled)}</p>")
@@ -160,6 +181,8 @@ def _change(change: Change, mappings: Mappings) -> str:
     verdict = ""
     if instrument is not None and instrument.reliable_change is not None:
         verdict = ", " + {-1: "reliably better", 0: "no reliable change", 1: "reliably worse"}[change.reliable]
+    if change.first_case is Caseness.CASE and change.latest_case is Caseness.NO_CASE:
+        verdict += ", no longer in the clinical range"
     return f"{latest} on {day(change.latest_on)}, {moved} from {change.first}{verdict}"
 
 
@@ -178,19 +201,75 @@ def _found(course: Course, mappings: Mappings) -> Iterator[tuple[Severity, str]]
         yield latest.severity, f"{_capital(sentence(latest, mappings))}{due}{again}."
 
 
+def _assessment(course: Course, mappings: Mappings) -> str:
+    """Say what the initial phase has documented and what not; one date once all is, nothing as the course ends."""
+    protocol = mappings.protocols.get(course.protocol)
+    tasks = protocol.initial.tasks if protocol else ()
+    done = {document.task: document.on for document in course.documented if document.task in tasks}
+    if not done or course.phase not in _ASSESSED:
+        return ""
+    missing = [task(mappings, each) for each in tasks if each not in done]
+    if not missing:
+        return f"complete since {day(max(done[each] for each in tasks))}."
+    named = [f"{task(mappings, each)} {day(done[each])}" for each in tasks if each in done]
+    return "; ".join(filter(None, (joined(named), f"not documented yet: {joined(missing)}.")))
+
+
 def _work(course: Course, mappings: Mappings) -> Iterator[Line]:
     held = [s for s in course.sessions if s.state is SessionState.HELD and not s.after_end]
-    for label, system, codes in (
-        ("Worked on so far", "technique", [session.techniques for session in held]),
-        ("Patterns", "pattern", [session.patterns for session in held]),
-        ("Coping", "coping-strategy", [session.coping for session in held]),
-    ):
-        counted = Counter(code for named in codes for code in set(named))
-        most = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:MOST_WORK]
-        if most:
-            yield Line(
-                label, tuple(f"{inner(display(mappings, system, code))} ({count(n, 'session')})" for code, n in most)
-            )
+    techniques = used(mappings, "technique", [session.techniques for session in held], most=MOST_WORK)
+    home = _lately([session.techniques_at_home for session in held], "technique", mappings)
+    if techniques:
+        yield Line("Worked on so far", tuple(techniques))
+    if home:
+        yield Line("At home", (home,))
+    patterns = used(mappings, "pattern", [session.patterns for session in held], most=MOST_WORK)
+    effect = _lately([session.effects for session in held], "pattern-effect", mappings)
+    if patterns:
+        yield Line("Patterns", tuple(patterns))
+    if effect:
+        yield Line("Their effect", (effect,))
+    coping = used(mappings, "coping-strategy", [session.coping for session in held], most=MOST_WORK)
+    if coping:
+        yield Line("Coping", tuple(coping))
+    yield from _less_maladaptive(held, mappings)
+    yield from _substance_use(course, held, mappings)
+    if course.well_being:
+        yield Line("Well-being", tuple(_aspect(aspect, mappings) for aspect in course.well_being))
+
+
+def _lately(named: list[tuple[str, ...]], system: str, mappings: Mappings) -> str:
+    """What the last session to name any has named."""
+    latest: tuple[str, ...] = next((codes for codes in reversed(named) if codes), ())
+    return joined([inner(display(mappings, system, code)) for code in latest[:MOST_WORK]])
+
+
+def _less_maladaptive(held: list[Session], mappings: Mappings) -> Iterator[Line]:
+    """Yield what the patient relied on when last asked, and how much against the session before."""
+    told = next((s for s in reversed(held) if s.coping_trend or s.maladaptive_coping), None)
+    if told is None:
+        return
+    relied = joined([inner(display(mappings, "maladaptive-coping", code)) for code in told.maladaptive_coping])
+    trend = inner(display(mappings, "coping-trend", told.coping_trend)) if told.coping_trend else ""
+    last = f"{trend} than before" if trend in {"less", "more"} else trend
+    yield Line("Maladaptive coping", (", ".join(filter(None, (relied, last))),))
+
+
+def _substance_use(course: Course, held: list[Session], mappings: Mappings) -> Iterator[Line]:
+    """Yield use and the care for it where either is a matter of the course, and that IPT is no treatment of it."""
+    use = next((session.use_since_last for session in reversed(held) if session.use_since_last), None)
+    care = next((session.addiction_care for session in reversed(held) if session.addiction_care), None)
+    if not (use or care or any(goal.goal in SUBSTANCE_GOALS for goal in course.goals)):
+        return
+    said = [f"{inner(display(mappings, 'use-since-last', use))} since the last session"] if use else []
+    said.append(f"addiction care {inner(display(mappings, 'addiction-care', care)) if care else 'not noted'}")
+    yield Line("Substance use", (f"{'; '.join(said)}. {NO_TREATMENT_OF_USE.rstrip('.')}",))
+
+
+def _aspect(aspect: WellBeing, mappings: Mappings) -> str:
+    first, latest = (inner(display(mappings, "well-being", rating)) for rating in (aspect.first, aspect.latest))
+    moved = f" (was {first})" if first != latest else ""
+    return f"{clean(aspect.aspect)} {latest}{moved}"
 
 
 def _ending(course: Course, mappings: Mappings) -> Iterator[str]:
@@ -211,11 +290,14 @@ def _next(course: Course, mappings: Mappings) -> Iterator[str]:
     if course.phase is Phase.CLOSED:
         return
     planned = [s for s in course.sessions if s.state is SessionState.PLANNED and s.kind is SessionKind.SESSION]
-    yield (
-        f"Session {course.held + 1}, planned for {day(planned[0].start.date())}."
-        if planned
-        else "No session is planned."
-    )
+    ahead = next(iter(course.planned), None)
+    aim = "" if ahead is None else aimed_at(ahead, mappings)
+    if planned:
+        yield f"Session {course.held + 1}, planned for {day(planned[0].start.date())}{aim}."
+    elif ahead is not None and ahead.encounter is None:
+        yield f"Session {ahead.number}, due {day(ahead.on)} and not booked{aim}."
+    else:
+        yield "No session is planned."
     steps = _agreed_steps(course.sessions)
     if steps:
         yield f"Agreed: {joined([inner(display(mappings, 'next-step', step)) for step in steps])}."

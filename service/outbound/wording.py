@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,9 +12,9 @@ from service.domain.facts import Code
 from service.domain.forms import FHIR_BASE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from service.domain.course import Finding
+    from service.domain.course import Finding, PlannedSession
     from service.domain.mappings import Mappings
 
 # English whatever the machine's locale: plans are the same bytes everywhere.
@@ -24,6 +25,18 @@ _PLACE = re.compile(r"\{(\w+)\}")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 # Values of findings that are codes of ours, or displays of several, separated by commas.
 _CODED_VALUES = {"state": "session-state", "missing": "course-field"}
+
+NO_TREATMENT_OF_USE = "Interpersonal psychotherapy does not treat substance use; addiction care belongs beside it."
+"""Said wherever a plan tells of substance use: evidence that it does is weak (Rounsaville 1983, Carroll 1991,
+Markowitz 2008)."""
+
+_TASKS = {
+    "diagnosis-documented": "diagnosis",
+    "interpersonal-inventory": "interpersonal inventory",
+    "primary-focus-area": "focus area",
+    "agreement": "agreement",
+}
+"""The tasks that move a course on, as a checklist names them."""
 
 
 def day(value: date) -> str:
@@ -46,6 +59,11 @@ def own(system: str) -> str:
 def display(mappings: Mappings, system: str, code: str) -> str:
     """Return how a code of our CodeSystem `system` reads; the code itself if the system lacks it."""
     return clean(mappings.displays.get(Code(own(system), code), code))
+
+
+def task(mappings: Mappings, code: str) -> str:
+    """Return how a task of a phase reads in a checklist."""
+    return _TASKS.get(code) or inner(display(mappings, "phase-task", code))
 
 
 def inner(text: str) -> str:
@@ -73,6 +91,21 @@ def count(number: int, thing: str) -> str:
 def joined(parts: Sequence[str]) -> str:
     """Return `a, b and c`."""
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else ""
+
+
+def used(mappings: Mappings, system: str, named: Iterable[Iterable[str]], *, most: int | None = None) -> list[str]:
+    """Return how often sessions name each code, `role play 2×`, the most frequent first."""
+    counted = Counter(code for codes in named for code in set(codes))
+    ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:most]
+    return [f"{inner(display(mappings, system, code))} {times}×" for code, times in ordered]
+
+
+def aimed_at(planned: PlannedSession, mappings: Mappings) -> str:
+    """Return `, aimed at grief and loss: mourn the loss`; empty if the session is aimed at nothing yet."""
+    known = mappings.focus_areas.get(planned.area or "")
+    words = [inner(known.title)] if known else []
+    words += [inner(display(mappings, "patient-goal", planned.goal))] if planned.goal else []
+    return clean(f", aimed at {': '.join(words)}") if words else ""
 
 
 def sentence(finding: Finding, mappings: Mappings) -> str:

@@ -49,6 +49,7 @@ TELLS_OF = {
     "scores": ("changes", "measures"),
     "attention": ("findings",),
     "notes": ("findings",),
+    "assessment": ("documented",),
     "work": ("sessions", "changes", "well_being"),
     "ending": ("ending", "outcome"),
     "next": ("sessions", "planned", "projected_end", "phase"),
