@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from service.sandbox.encounters import CRISIS, EVALUATION, GROUP, IPT, PSYCHOTHE
 from service.sandbox.events import Chart, at_clinic
 from service.sandbox.responses import AUDIT, GAD_7, PHQ_9, Response, spread
 from service.sandbox.stories import Archetype, Story
-from service.sandbox.themes import assessed, concluded, formulated, rechosen, worked
+from service.sandbox.themes import assessed, concluded, formulated, rechosen, refocused, worked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -177,7 +177,7 @@ class _Course:
 
     def assess(self, start: datetime) -> datetime:
         """Write the evaluation with its measures and the first part of the assessment; return when it is over."""
-        visit = self.cast.visit("e0", EVALUATION)
+        visit = replace(self.cast.visit("e0", EVALUATION), reason=self.story.reason)
         self._measure(visit, start, 0)
         self.chart.write(visit.finished(start, 60), start + timedelta(minutes=61))
         written = start + timedelta(minutes=65)
@@ -234,6 +234,8 @@ class _Course:
             forms.append(("assessment", "a2", formulated(self.story)))
         if self.story.changed is not None and number == self.story.changed[0]:
             forms.append(("assessment", "a3", rechosen(self.story)))
+        if self.story.refocused is not None and number == self.story.refocused[0]:
+            forms.append(("assessment", "a-focus", refocused(self.story)))
         if number == self.story.held and self.story.decision is not None:
             forms.append(("ending", "z1", concluded(self.story)))
         for place, (kind, name, answers) in enumerate(forms):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from service.sandbox.events import Resource
 
 _SNOMED_CT = "http://snomed.info/sct"
+_ICD_10_CM = "http://hl7.org/fhir/sid/icd-10-cm"
 _CPT = "http://www.ama-assn.org/go/cpt"
 
 IPT = {"system": _SNOMED_CT, "code": "443730003", "display": "Interpersonal psychotherapy"}
@@ -42,6 +43,8 @@ class Visit:
     condition: str | None = None
     """Id of the condition that it addresses."""
     telehealth: bool = False
+    reason: str | None = None
+    """ICD-10-CM code of the reason for it."""
 
     @property
     def reference(self) -> str:
@@ -83,6 +86,8 @@ class Visit:
             "participant": [{"individual": {"reference": f"Practitioner/{self.practitioner}"}}],
             "period": period,
         }
+        if self.reason is not None:
+            resource["reasonCode"] = [{"coding": [{"system": _ICD_10_CM, "code": self.reason}]}]
         if self.condition is not None:
             resource["diagnosis"] = [{"condition": {"reference": f"Condition/{self.condition}"}}]
         return resource

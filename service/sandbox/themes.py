@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 FormAnswers = dict[str, Any]
 """By linkId: a tick, a number, or codes written `code system/code`, several in a list."""
 
+_RATED_EVERY = 4
+"""After how many sessions the forms rate life beside symptoms again."""
 _LAST_SESSIONS = 3
 """How many sessions the ending phase has."""
 
@@ -31,6 +33,10 @@ class Theme:
     techniques: tuple[str, ...]
     coping: tuple[str, ...]
     next_steps: tuple[str, ...]
+    effects: tuple[str, ...]
+    """What the patterns do to emotion and behaviour."""
+    maladaptive: str
+    """What the patient relied on in distress."""
     gains: tuple[str, ...]
 
 
@@ -42,6 +48,8 @@ THEMES = {
         techniques=("expression-of-affect", "clarification-of-expectations", "work-at-home"),
         coping=("remembrance", "contact-support-person", "structured-day"),
         next_steps=("remember-together", "contact-someone", "observe-mood-and-events"),
+        effects=("lower-mood", "loneliness"),
+        maladaptive="self-isolation",
         gains=("loss-accepted", "wider-supports", "fewer-symptoms"),
     ),
     "role-dispute": Theme(
@@ -51,6 +59,8 @@ THEMES = {
         techniques=("communication-analysis", "role-play", "decision-analysis"),
         coping=("pause-before-responding", "physical-activity"),
         next_steps=("practise-conversation", "have-conversation", "list-options"),
+        effects=("anger", "conflict-goes-on"),
+        maladaptive="outbursts",
         gains=("dispute-resolved", "expresses-needs", "fewer-symptoms"),
     ),
     "role-transition": Theme(
@@ -60,6 +70,8 @@ THEMES = {
         techniques=("decision-analysis", "problem-solving", "expression-of-affect"),
         coping=("structured-day", "pleasant-activity", "contact-support-person"),
         next_steps=("join-activity", "list-options", "contact-someone"),
+        effects=("more-anxiety", "gives-up-activities"),
+        maladaptive="rumination",
         gains=("mastery-of-new-role", "wider-supports", "fewer-symptoms"),
     ),
     "communication-patterns": Theme(
@@ -69,6 +81,8 @@ THEMES = {
         techniques=("role-play", "communication-analysis", "work-at-home"),
         coping=("relaxation", "write-feelings-down", "contact-support-person"),
         next_steps=("practise-conversation", "contact-someone", "join-activity"),
+        effects=("loneliness", "avoids-others"),
+        maladaptive="avoidance",
         gains=("expresses-needs", "closer-relationships", "knows-warning-signs"),
     ),
 }
@@ -80,6 +94,8 @@ ALCOHOL = Theme(
     techniques=(),
     coping=("activity-instead-of-drinking", "delay-drinking"),
     next_steps=("practise-coping", "addiction-care-appointment"),
+    effects=("uses-substances",),
+    maladaptive="alcohol",
     gains=("less-alcohol",),
 )
 """What a patient who drinks works on beside the focus area."""
@@ -92,7 +108,23 @@ def assessed(story: Story) -> FormAnswers:
     if story.exclusions:
         known["exclusion"] = [f"exclusion/{code}" for code in story.exclusions]
     known["administrative-sex"] = story.sex and f"administrative-sex/{story.sex}"
-    return {"diagnosis-documented": True} | inventory | {name: said for name, said in known.items() if said is not None}
+    return (
+        {"diagnosis-documented": True}
+        | inventory
+        | {name: said for name, said in known.items() if said is not None}
+        | rated(0)
+    )
+
+
+def rated(number: int) -> FormAnswers:
+    """Return how life beside symptoms is rated after so many sessions: better after four, and after eight."""
+    ratings = ("poor", "fair", "good")
+    place = min(number // _RATED_EVERY, len(ratings) - 1)
+    return {
+        "function": f"well-being/{ratings[place]}",
+        "communication": f"well-being/{ratings[max(place - 1, 0)]}",
+        "support": "well-being/fair",
+    }
 
 
 def formulated(story: Story) -> FormAnswers:
@@ -119,8 +151,23 @@ def rechosen(story: Story) -> FormAnswers:
     return {"planned-sessions": planned, "protocol": f"protocol/{protocol}"}
 
 
+def refocused(story: Story) -> FormAnswers:
+    """Return what the assessment form tells that names another focus area: the first one becomes the secondary."""
+    if story.refocused is None:
+        return {}
+    _, area = story.refocused
+    return {
+        "primary-focus-area": f"focus-area/{area}",
+        "secondary-focus-area": [f"focus-area/{story.focus}"],
+        "agreement": True,
+        "goal": [f"patient-goal/{goal}" for goal in (*THEMES[area].goals, *THEMES[story.focus].goals[:1])],
+    }
+
+
 def worked(story: Story, rng: Random, number: int) -> FormAnswers:
     """Return what the form of the session of this number, from 1, tells."""
+    if story.refocused is not None and number > story.refocused[0]:
+        story = replace(story, focus=story.refocused[1], stage=None, refocused=None)
     if story.formulated_at is None or number <= story.formulated_at:
         task = INITIAL_TASKS[(number - 1) % len(INITIAL_TASKS)]
         return {"phase-task": [f"phase-task/{task}"], "technique": ["technique/expression-of-affect"]}
@@ -139,6 +186,17 @@ def worked(story: Story, rng: Random, number: int) -> FormAnswers:
         "technique": [f"technique/{code}" for code in rng.sample(theme.techniques, 2)],
         "coping-strategy": [f"coping-strategy/{rng.choice(coping)}"],
     }
+    if number % 2:
+        answers["pattern-effect"] = [f"pattern-effect/{effect}" for effect in theme.effects]
+        answers["technique-at-home"] = [f"technique/{theme.techniques[0]}"]
+    if number % _RATED_EVERY == 0:
+        answers |= rated(number)
+        answers["maladaptive-coping"] = [f"maladaptive-coping/{(ALCOHOL if story.audit else theme).maladaptive}"]
+        answers["coping-trend"] = f"coping-trend/{'less' if story.phq_9[-1] < story.phq_9[0] else 'same'}"
+    if story.audit:
+        answers["use-since-last"] = f"use-since-last/{'less' if story.audit[-1] < story.audit[0] else 'same'}"
+    if story.care is not None:
+        answers["addiction-care"] = f"addiction-care/{story.care}"
     if story.stage is not None:
         answers["dispute-stage"] = f"dispute-stage/{story.stage}"
     return answers | {"next-step": [f"next-step/{rng.choice(steps)}"]}

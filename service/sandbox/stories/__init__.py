@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.sandbox.stories import adult, findings, protocols
+from service.sandbox.stories import adult, findings, process, protocols
 from service.sandbox.stories.story import Archetype, Story
 
 __all__ = ["STORIES", "Archetype", "Story"]
@@ -14,6 +14,7 @@ STORIES = tuple(
         (
             *adult.STORIES,
             *findings.STORIES,
+            *process.STORIES,
             *protocols.STORIES,
         ),
         key=lambda story: _PLACES[story.archetype],

@@ -35,6 +35,9 @@ class Archetype(StrEnum):
     OTHER_PROTOCOL = "other-protocol"
     LONG_GONE = "long-gone"
     CAME_BACK = "came-back"
+    SUGGESTED = "suggested"
+    REFOCUSED = "refocused"
+    ADDICTION = "addiction"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +89,9 @@ class Story:
     """Further instruments by id, each with its totals at the assessment, halfway and at the last session."""
     labels: tuple[str, ...] = ()
     """Codes of security labels that its records carry."""
+    reason: str | None = None
+    """ICD-10-CM code of the reason for which the patient was assessed."""
+    refocused: tuple[int, str] | None = None
+    """Session at which another focus area was agreed as the primary one, and which."""
+    care: str | None = None
+    """How the addiction care beside the therapy stands, as each session form has it."""
