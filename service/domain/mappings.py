@@ -117,6 +117,14 @@ class Mappings(FileModel):
         return {identity: next(iter(one.values())) for identity, one in found.items() if len(one) == 1}
 
     @cached_property
+    def own_displays(self) -> dict[str, dict[str, str]]:
+        """Return how the codes of our CodeSystems read, by the system's name."""
+        found: dict[str, dict[str, str]] = {}
+        for code, display in self.displays.items():
+            found.setdefault(code.system.rsplit("/", 1)[-1], {})[code.code] = display
+        return found
+
+    @cached_property
     def areas_by_reason(self) -> dict[Code, tuple[str, ...]]:
         """Return which focus areas a reason of an encounter may suggest."""
         found: dict[Code, tuple[str, ...]] = {}

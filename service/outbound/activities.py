@@ -193,6 +193,8 @@ def _description(session: Session, mappings: Mappings) -> str:
 
 def _progress(session: Session, mappings: Mappings) -> str:
     """Return what the session's form documents, coded answers only; empty if nothing."""
+    if not session.forms:
+        return ""
     said = []
     for label, system, codes in (
         ("Worked on", "focus-area", session.worked_on),
@@ -207,7 +209,7 @@ def _progress(session: Session, mappings: Mappings) -> str:
         ("Addiction care", "addiction-care", (session.addiction_care,)),
         ("Next", "next-step", session.next_steps),
     ):
-        words = [inner(display(mappings, system, code)) for code in codes if code is not None]
-        if words:
+        if codes and codes[0] is not None:
+            words = [inner(display(mappings, system, code)) for code in codes if code is not None]
             said.append(f"{label}: {joined(words)}.")
     return " ".join(said)

@@ -8,7 +8,6 @@ from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
-from service.domain.facts import Code
 from service.domain.forms import FHIR_BASE
 
 if TYPE_CHECKING:
@@ -58,7 +57,8 @@ def own(system: str) -> str:
 
 def display(mappings: Mappings, system: str, code: str) -> str:
     """Return how a code of our CodeSystem `system` reads; the code itself if the system lacks it."""
-    return clean(mappings.displays.get(Code(own(system), code), code))
+    known = mappings.own_displays.get(system)
+    return clean(code if known is None else known.get(code, code))
 
 
 def task(mappings: Mappings, code: str) -> str:
