@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -140,6 +141,31 @@ async def test_lone_record_is_stored_without_waiting_for_more(site: Site) -> Non
         await until(lambda: merged(reader) > 0)
         assert time.monotonic() < began + 5
         assert expected("b0", BACKLOG["b0"][:1], site.mappings, as_of=NOW) == await stored(reader.store, "b0")
+
+
+async def test_headers_of_a_record_say_what_happened(site: Site) -> None:
+    """Two events of a patient, then their deletes: by Medplum's headers, and as a CloudEvent without data."""
+    events = BACKLOG["b1"][:2]
+    one, other = (orjson.loads(each.value or b"") for each in events)
+    async with site.reading() as (reader, _):
+        await site.send(events)
+        await until(lambda: merged(reader) == 2)
+        assert await stored(reader.store, "b1")
+
+        producer = AIOKafkaProducer(bootstrap_servers=site.kafka.bootstrap[0])
+        await producer.start()
+        medplum = [("X-Medplum-Deleted-Resource", f"{one['resourceType']}/{one['id']}".encode()), ("trace", None)]
+        await producer.send_and_wait(site.topic, b"{}", key=b"b1", headers=medplum)
+        cloud_event = [
+            ("ce_specversion", b"1.0"),
+            ("ce_type", b"org.example.deleted"),
+            ("ce_subject", f"{other['resourceType']}/{other['id']}".encode()),
+        ]
+        await producer.send_and_wait(site.topic, None, key=b"b1", headers=cloud_event)
+        await producer.stop()
+
+        await until(lambda: merged(reader) == 4)
+        assert {} == await stored(reader.store, "b1")
 
 
 async def test_backlog_is_read_in_few_transactions_and_projected_once(site: Site) -> None:
