@@ -207,7 +207,18 @@ def _forms(files: Mapping[str, bytes], displays: Mapping[Code, str]) -> Iterator
 
 def _check_codes(mappings: Mappings) -> None:
     """Our CodeSystems hold the very codes that the service, the rules and the focus areas name."""
-    known: dict[str, tuple[str, Iterable[str]]] = {
+    known = coded_by_the_service(mappings)
+    for name, (what, codes) in known.items():
+        differing = _codes_of(name, mappings) ^ set(codes)
+        if differing:
+            odd = ", ".join(sorted(differing))
+            msg = f"mappings/terminology/CodeSystem-{name}.json, concept: differs from {what} in {odd}."
+            raise MappingError(msg)
+
+
+def coded_by_the_service(mappings: Mappings) -> dict[str, tuple[str, Iterable[str]]]:
+    """Return the CodeSystems whose codes are not only asked for on forms: what else names them, and the codes."""
+    return {
         "course-field": ("the service's course fields", CourseField),
         "form-kind": ("the service's kinds of form", FormKind),
         "phase": ("the service's phases", Phase),
@@ -222,12 +233,6 @@ def _check_codes(mappings: Mappings) -> None:
         "focus-area": ("mappings/focus-areas.toml", mappings.focus_areas),
         "finding-rule": ("mappings/rules/", mappings.rules),
     }
-    for name, (what, codes) in known.items():
-        differing = _codes_of(name, mappings) ^ set(codes)
-        if differing:
-            odd = ", ".join(sorted(differing))
-            msg = f"mappings/terminology/CodeSystem-{name}.json, concept: differs from {what} in {odd}."
-            raise MappingError(msg)
 
 
 def _check_references(mappings: Mappings, site_file: str) -> None:
@@ -318,7 +323,9 @@ def _digest(files: Mapping[str, bytes], site_file: str) -> str:
     """Hash what the service reads: neither documents nor other sites change a plan."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(files):
-        if path.endswith((".toml", ".json")) and (not path.startswith("sites/") or path == site_file):
+        if path == "discarded.toml" or (path.startswith("sites/") and path != site_file):
+            continue
+        if path.endswith((".toml", ".json")):
             digest.update(f"\0{path}\0{len(files[path])}\0".encode())
             digest.update(files[path])
     return digest.hexdigest()

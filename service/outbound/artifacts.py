@@ -115,6 +115,9 @@ def plan_definition(protocol: Protocol, mappings: Mappings, version: str) -> Ele
     """Return a protocol as a PlanDefinition: its phases with what each documents, its reviews, its sources."""
     resource = _canonical("PlanDefinition", protocol.id, protocol.title, version)
     sessions = protocol.sessions
+    lasting = ""
+    if sessions.shortest is not None and sessions.longest is not None:
+        lasting = f" of {_range(sessions.shortest, sessions.longest)}"
     resource |= {
         "type": {
             "coding": [
@@ -126,7 +129,7 @@ def plan_definition(protocol: Protocol, mappings: Mappings, version: str) -> Ele
             ]
         },
         "description": (
-            f"{_range(sessions.minimum, sessions.maximum)}, {_counted(sessions.interval)} apart; "
+            f"{_range(sessions.minimum, sessions.maximum)}{lasting}, {_counted(sessions.interval)} apart; "
             f"{sessions.default.value:g} until a number is agreed. Version {protocol.version} of the protocol."
         ),
         "relatedArtifact": [

@@ -201,9 +201,7 @@ def _focus(course: Course, mappings: Mappings) -> Iterator[Reason]:
     for area in course.focus_areas:
         stage = f", stage {inner(display(mappings, 'dispute-stage', area.stage))}" if area.stage else ""
         text = f"Focus: {inner(_area(area.area, mappings))} ({_rank(area.primary)}) since {day(area.since)}{stage}"
-        known = mappings.focus_areas.get(area.area)
-        source = f"{FORM}; {cite(mappings.sources[known.source])}" if known else FORM
-        yield Reason(text, (area.fact,), source, field=f"focus_areas/{area.area}")
+        yield Reason(text, (area.fact,), FORM, tuple(_described(area.area, mappings)), f"focus_areas/{area.area}")
     for span in course.focus_history:
         until = f" to {day(span.until)}" if span.until else ""
         stage = f", stage {inner(display(mappings, 'dispute-stage', span.stage))}" if span.stage else ""
@@ -216,6 +214,17 @@ def _focus(course: Course, mappings: Mappings) -> Iterator[Reason]:
             Reason(f"{day(aspect.latest_on)}  {latest}", (aspect.latest_fact,)),
         )
         yield Reason(f"{aspect.aspect}: {first} → {latest}", (), FORM, because, f"well_being/{aspect.aspect}")
+
+
+def _described(area: str, mappings: Mappings) -> Iterator[Reason]:
+    """Yield what the literature says of a focus area: when it is chosen, and what therapist and patient work on."""
+    known = mappings.focus_areas.get(area)
+    if known is None:
+        return
+    source = cite(mappings.sources[known.source])
+    yield Reason(f"chosen when: {known.choose_when} (classic term: {known.classic_term})", source=source)
+    yield Reason(f"therapist's tasks: {'; '.join(known.therapist_tasks)}", source=source)
+    yield Reason(f"patient's goals: {'; '.join(known.patient_goals)}", source=source)
 
 
 def _progress(course: Course, mappings: Mappings) -> Iterator[Reason]:
