@@ -21,6 +21,8 @@ from tests.property.records import read
 
 IPT = {"system": SNOMED_CT, "code": "443730003"}
 
+FORM = "https://ipt-bridge.org/fhir/Questionnaire/ipt-session"
+
 codes = st.builds(
     lambda system, code: {"system": system, "code": code},
     st.sampled_from([SNOMED_CT, LOINC, "urn:other"]),
@@ -81,7 +83,8 @@ responses = st.builds(
         {
             "id": ids,
             "status": st.sampled_from(["in-progress", "completed", "amended", "stopped", "entered-in-error"]),
-            "questionnaire": st.sampled_from(["http://loinc.org/q/44249-1", "http://loinc.org/q/69737-5|2.1"]),
+            # A form's: of an instrument's, answers under linkIds that nobody knows would be parked.
+            "questionnaire": st.sampled_from([FORM, f"{FORM}|2.1"]),
             "subject": references("Patient"),
         }
     ),
