@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MOST_NOTES = 2  # findings for information that still fit on the screen; those that need attention are never cut
 MOST_WORK = 2  # techniques, patterns or coping strategies named, the most frequent first
 
+_SAID_AS_CHECKLIST = "initial.complete"
+"""A rule whose finding the assessment's own line tells."""
 _ASSESSED = frozenset({Phase.ASSESSMENT_PENDING, Phase.INITIAL, Phase.MIDDLE})
 """Phases in which the assessment still tells where the course stands."""
 _INSIDE_COURSE = frozenset({Phase.INITIAL, Phase.MIDDLE, Phase.ENDING})
@@ -190,7 +192,7 @@ def _found(course: Course, mappings: Mappings) -> Iterator[tuple[Severity, str]]
     """Yield what the open findings say, in order; what a rule finds again and again is said once, as it is last."""
     groups: dict[tuple[str, object], list[Finding]] = {}
     for finding in course.findings:
-        if finding.state is not FindingState.OPEN:
+        if finding.state is not FindingState.OPEN or finding.rule == _SAID_AS_CHECKLIST:
             continue
         groups.setdefault((finding.rule, dict(finding.values).get("instrument")), []).append(finding)
     for group in groups.values():
