@@ -6,6 +6,7 @@ PlanDefinition for each protocol. Layout: the FHIR NPM package specification (ht
 
 from __future__ import annotations
 
+import tomllib
 from typing import TYPE_CHECKING
 
 import orjson
@@ -18,6 +19,7 @@ from service.outbound.wording import display, own
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from service.domain.facts import Code
     from service.domain.instruments import Instrument, InstrumentItem
     from service.domain.mappings import Mappings
     from service.domain.protocols import Protocol
@@ -35,8 +37,10 @@ def package(files: Mapping[str, bytes], mappings: Mappings, version: str) -> dic
 
     `version` is the service's, and that of what is made here; forms and terminology keep their own.
     """
+    displays = tomllib.loads(files["answers.toml"].decode())["displays"]
+    words = {read_code(written): text for written, text in displays.items()}
     made = [
-        *(questionnaire(each, version) for each in mappings.instruments.values()),
+        *(questionnaire(each, words, version) for each in mappings.instruments.values()),
         *(plan_definition(each, mappings, version) for each in mappings.protocols.values()),
     ]
     taken = [
@@ -59,10 +63,11 @@ def package(files: Mapping[str, bytes], mappings: Mappings, version: str) -> dic
     }
 
 
-def questionnaire(instrument: Instrument, version: str) -> Element:
+def questionnaire(instrument: Instrument, words: Mapping[Code, str], version: str) -> Element:
     """Return the Questionnaire of an instrument: what it asks, each answer's score, and its total.
 
-    Of one whose total is stated, and whose text nobody may print, only the total is asked.
+    `words` says how answers read. Of an instrument whose total is stated, and whose text nobody may print, only
+    the total is asked.
     """
     items = [] if instrument.scoring == "stated" else list(instrument.items)
     resource: Element = _canonical("Questionnaire", instrument.id, instrument.title, version)
@@ -71,11 +76,14 @@ def questionnaire(instrument: Instrument, version: str) -> Element:
         resource["copyright"] = instrument.copyright
     if instrument.panel is not None:
         resource["code"] = [{"system": LOINC, "code": instrument.panel}]
-    resource["item"] = [*(_item(instrument, number, item) for number, item in enumerate(items, 1)), _total(instrument)]
+    resource["item"] = [
+        *(_item(instrument, number, item, words) for number, item in enumerate(items, 1)),
+        _total(instrument),
+    ]
     return resource
 
 
-def _item(instrument: Instrument, number: int, item: InstrumentItem) -> Element:
+def _item(instrument: Instrument, number: int, item: InstrumentItem, words: Mapping[Code, str]) -> Element:
     # LOINC's own questionnaires write its codes with a slash before them.
     element: Element = {"linkId": f"/{item.loinc}" if item.loinc else item.link_ids[0]}
     if item.loinc:
@@ -89,17 +97,18 @@ def _item(instrument: Instrument, number: int, item: InstrumentItem) -> Element:
         highest = instrument.item_maximum[number - 1]
         element["extension"] = [_extension("minValue", valueInteger=0), _extension("maxValue", valueInteger=highest)]
         return element
-    element |= {"type": "choice", "required": False, "answerOption": list(_options(answers, item.points))}
+    element |= {"type": "choice", "required": False, "answerOption": list(_options(answers, item.points, words))}
     return element
 
 
-def _options(answers: Mapping[str, int], points: tuple[int, ...]) -> Iterator[Element]:
+def _options(answers: Mapping[str, int], points: tuple[int, ...], words: Mapping[Code, str]) -> Iterator[Element]:
     """Yield the answers of the system that is named first, each with its score; then those that are numbers."""
     codes = [(read_code(written), score) for written, score in answers.items()]
     for code, score in codes:
         if code.system == codes[0][0].system:
             ordinal = _extension("ordinalValue", valueDecimal=score)
-            yield {"valueCoding": {"extension": [ordinal], "system": code.system, "code": code.code}}
+            said = {"display": words[code]} if code in words else {}
+            yield {"valueCoding": {"extension": [ordinal], "system": code.system, "code": code.code, **said}}
     for score in points:
         yield {"valueInteger": score}
 

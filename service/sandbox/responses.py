@@ -47,6 +47,56 @@ _DRINKS = (
 )
 _NO = (("LA32-8", "No"),)
 
+_ASKED = {
+    "assessment": (
+        "diagnosis-documented",
+        "interpersonal-inventory",
+        "primary-focus-area",
+        "secondary-focus-area",
+        "dispute-stage",
+        "formulation",
+        "agreement",
+        "planned-sessions",
+        "goal",
+        "protocol",
+        "age",
+        "administrative-sex",
+        "exclusion",
+        "function",
+        "communication",
+        "support",
+    ),
+    "session": (
+        "worked-on",
+        "phase-task",
+        "pattern",
+        "technique",
+        "coping-strategy",
+        "dispute-stage",
+        "next-step",
+        "pattern-effect",
+        "technique-at-home",
+        "maladaptive-coping",
+        "coping-trend",
+        "use-since-last",
+        "addiction-care",
+        "function",
+        "communication",
+        "support",
+    ),
+    "ending": (
+        "gain",
+        "relapse-prevention-plan",
+        "decision",
+        "planned-sessions",
+        "stopped-because",
+        "function",
+        "communication",
+        "support",
+    ),
+}
+"""Questions of each form in their order: a response that answers them in another is not valid."""
+
 Answers = tuple[tuple[str, str], ...]
 """LOINC answer codes with their displays, by points from 0."""
 
@@ -141,7 +191,7 @@ class Response:
         """Return the answered form of a course: ticks, numbers, and lists of `code system/code`."""
         items = [
             {"linkId": link_id, "answer": [_answer(value) for value in (given if isinstance(given, list) else [given])]}
-            for link_id, given in answers.items()
+            for link_id, given in sorted(answers.items(), key=lambda answer: _ASKED[kind].index(answer[0]))
         ]
         return self._version(f"{_OURS}/Questionnaire/ipt-{kind}", status, items)
 
