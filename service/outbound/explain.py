@@ -179,10 +179,14 @@ def _sessions(course: Course, mappings: Mappings) -> Iterator[Reason]:
         text = f"{name}, {day(session.start.date())}: {', '.join(parts)}"
         field = f"sessions/{session.number}" if session.number is not None else "sessions"
         yield Reason(text, _facts_of(session), READ, because, field)
+    aims = {area.area: area.fact for area in course.focus_areas} | {goal.goal: goal.fact for goal in course.goals}
+    held = [session for session in course.sessions if session.number is not None]
+    last = _facts_of(held[-1]) if held else _fact(course.anchor)
     for planned in course.planned:
         aim = [inner(_area(planned.area, mappings))] if planned.area else []
         aim += [inner(display(mappings, "patient-goal", planned.goal))] if planned.goal else []
-        facts = (f"Encounter/{planned.encounter}",) if planned.encounter else _fact(course.anchor)
+        facts = (f"Encounter/{planned.encounter}",) if planned.encounter else last
+        facts += tuple(dict.fromkeys(aims[code] for code in (planned.area, planned.goal) if code in aims))
         text = f"session {planned.number} {'booked' if planned.encounter else 'expected'} for {day(planned.on)}"
         aimed = f", aimed at {joined(aim)}" if aim else ""
         source = _protocol_source(course, mappings)
