@@ -256,7 +256,19 @@ def _scored(fact: Fact, reading: ResponseReading, mappings: Mappings) -> list[Sc
         )
         if _says_something(measure, named=named is not None):
             measures.append(Scored(measure.taken, measure.fact, measure, fact.labels))
-    return measures
+    return measures if named else _without_parts(measures, mappings)
+
+
+def _without_parts(measures: list[Scored], mappings: Mappings) -> list[Scored]:
+    """Of an instrument and a shorter one made of its first items, keep the one that was filled in."""
+    by_name = {scored.measure.instrument: scored for scored in measures}
+    for name, scored in tuple(by_name.items()):
+        longer = by_name.get(mappings.instruments[name].part_of or "")
+        if longer is not None:
+            beyond = longer.measure.items[len(scored.measure.items) :]
+            fits = any(points is not None for points in beyond)
+            del by_name[name if fits else longer.measure.instrument]
+    return measures if len(by_name) == len(measures) else list(by_name.values())
 
 
 def _says_something(measure: Measure, *, named: bool) -> bool:

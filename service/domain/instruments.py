@@ -116,6 +116,18 @@ class Instrument(FileModel):
                 raise ValueError(msg)
         return self
 
+    def cut_off(self, sex: str | None) -> tuple[float, float] | None:
+        """Return the lowest total that may be a case, and the lowest that is one; None if no cut-off is known.
+
+        They differ where the cut-off depends on the patient's sex and that is not known (None), or is `other`.
+        """
+        if self.caseness is not None:
+            return self.caseness.value, self.caseness.value
+        if self.caseness_by_sex is None:
+            return None
+        values = [each.value for which, each in self.caseness_by_sex.items() if sex in {which, None, "other"}]
+        return min(values), max(values)
+
     def band(self, total: int) -> str:
         """Return the name of the band that a total falls in."""
         return next(band.name for band in reversed(self.bands) if total >= band.start)

@@ -8,14 +8,14 @@ from itertools import repeat
 from operator import ge, le, lt
 from typing import TYPE_CHECKING
 
-from service.domain.course import Change
+from service.domain.course import Caseness, Change
 from service.domain.spans import FOREVER, Span, Spans, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import date
 
-    from service.domain.course import Measure
+    from service.domain.course import Measure, Sex
     from service.domain.instruments import Instrument
     from service.domain.mappings import Mappings
 
@@ -28,8 +28,10 @@ class Series:
     measures: list[Measure]
     totals: list[int]
     days: list[date]
+    cut_off: tuple[float, float] | None
+    """The lowest total that may be a case, and the lowest that is one; None if the instrument knows no cases."""
     case: Spans
-    """While the total was in the clinical range; never, where the instrument knows none."""
+    """While the total was in the clinical range for certain; never, where the instrument knows none."""
     better: Spans
     """While the total was reliably better than the first. Source: NHS Talking Therapies manual."""
     worse: Spans
@@ -42,8 +44,16 @@ class Series:
     @property
     def began_as_case(self) -> bool:
         """Whether the first total was in the clinical range."""
-        caseness = self.instrument.caseness
-        return caseness is not None and self.first >= caseness.value
+        return self.caseness(self.first) is Caseness.CASE
+
+    def caseness(self, total: int) -> Caseness | None:
+        """Return whether a total is a case; None if the instrument knows no cases."""
+        if self.cut_off is None:
+            return None
+        maybe, certainly = self.cut_off
+        if total >= certainly:
+            return Caseness.CASE
+        return Caseness.UNDETERMINED if total >= maybe else Caseness.NO_CASE
 
     def below(self, limit: float) -> Spans:
         """Return when the latest total was less than a limit."""
@@ -63,31 +73,35 @@ class Series:
         return tuple(dict.fromkeys([self.measures[place].fact for place in (0, begun, self.last(span))]))
 
 
-def series(measures: Iterable[Measure], mappings: Mappings) -> dict[str, Series]:
-    """Return the complete measures of each instrument that has any, in the mappings' order."""
+def series(measures: Iterable[Measure], mappings: Mappings, sex: Sex | None = None) -> dict[str, Series]:
+    """Return the complete measures of each instrument that has any, in the mappings' order.
+
+    Some cut-offs depend on the patient's sex.
+    """
     by_instrument: dict[str, list[Measure]] = {}
     for measure in measures:
         if measure.total is not None:
             by_instrument.setdefault(measure.instrument, []).append(measure)
     return {
-        name: _series(by_instrument[name], instrument)
+        name: _series(by_instrument[name], instrument, sex)
         for name, instrument in mappings.instruments.items()
         if name in by_instrument
     }
 
 
-def _series(measures: list[Measure], instrument: Instrument) -> Series:
+def _series(measures: list[Measure], instrument: Instrument, sex: Sex | None) -> Series:
     totals = [measure.total or 0 for measure in measures]
     days = [measure.taken.date() for measure in measures]
     case: Spans = []
     better: Spans = []
     worse: Spans = []
-    if instrument.caseness is not None:
-        case = _when(ge, instrument.caseness.value, totals, days)
+    cut_off = instrument.cut_off(None if sex is None else sex.value)
+    if cut_off is not None:
+        case = _when(ge, cut_off[1], totals, days)
     if instrument.reliable_change is not None:
         better = _when(le, totals[0] - instrument.reliable_change.value, totals, days)
         worse = _when(ge, totals[0] + instrument.reliable_change.value, totals, days)
-    return Series(instrument, measures, totals, days, case, better, worse)
+    return Series(instrument, measures, totals, days, cut_off, case, better, worse)
 
 
 def _when(compares: Callable[[float, float], bool], limit: float, totals: list[int], days: list[date]) -> Spans:
@@ -114,6 +128,8 @@ def _change(measured: Series) -> Change:
         percent=percent_improved(start, end),
         first_fact=first.fact,
         latest_fact=latest.fact,
+        first_case=measured.caseness(start),
+        latest_case=measured.caseness(end),
         reliable_since=_since(measured.better if reliable < 0 else measured.worse) if reliable else None,
     )
 

@@ -102,7 +102,8 @@ def _course(
     sessions = numbered(joined.sittings, stage.of_session, closed)
     held = [session for session in sessions if session.number is not None]
     measures = tuple([item.measure for item in treatment.measures])
-    measured = series(_of_course(measures, closed, as_of), mappings)
+    sex = _sex(forms)
+    measured = series(_of_course(measures, closed, as_of), mappings, sex)
     case = Case(
         anchor=treatment.anchor,
         opened=treatment.opened.date(),
@@ -124,7 +125,7 @@ def _course(
         plans=planned,
         exclusions=tuple(exclusions(treatment, forms, protocol)),
         began=treatment.began,
-        sex=_sex(forms),
+        sex=sex,
         age=_age(forms),
         last_activity=last_activity(treatment, joined),
         answers=treatment.answers,

@@ -1,7 +1,8 @@
 """Scoring: from the answers of a response to one instrument's measure.
 
-The total is always recomputed from the items; a missing item is never prorated. Where a sender states
-a total, or a score beside a coded answer, the code decides and the contradiction is kept.
+The total is recomputed from the items; a missing item is never prorated. Where a sender states a total,
+or a score beside a coded answer, the code decides and the contradiction is kept. Only where an
+instrument's items may not be reproduced, and so are not asked here, does the stated total stand.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.domain.codes import LOINC
 from service.domain.course import Measure
+from service.domain.facts import Code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
 COMPLETE = frozenset({"completed", "amended"})
 """QuestionnaireResponse statuses whose answers stand as given."""
+_YES_OR_NO = {True: (Code(LOINC, "LA33-6"),), False: (Code(LOINC, "LA32-8"),)}
+"""What a boolean answers, where an item has these answers."""
+_YES_NO_CODES = {code for codes in _YES_OR_NO.values() for code in codes}
 
 
 def score(
@@ -60,7 +65,10 @@ def score(
             items[index] = None
     complete = response.status in COMPLETE
     known = [points for points in items if points is not None]
-    total = sum(known) if complete and len(known) == len(items) else None
+    total = _total(items, stated, instrument) if complete else None
+    safety = max(safety_scores) if safety_scores else None
+    if instrument.safety_total is not None:
+        safety = max(known, default=None)
     return Measure(
         instrument=instrument.id,
         taken=taken,
@@ -68,11 +76,36 @@ def score(
         stated_total=stated,
         items=tuple(items),
         band=None if total is None else instrument.band(total),
-        safety=max(safety_scores) if safety_scores else None,
-        safety_unanswered=bool(complete and known and safety_index is not None and not safety_scores),
+        safety=safety,
+        safety_unanswered=bool(complete and known and _leaves_out(instrument, total, safety)),
         contradicted=tuple(sorted(contradicted)),
         fact=fact,
     )
+
+
+def _total(items: list[int | None], stated: float | None, instrument: Instrument) -> int | None:
+    """Return the total of a completed response; None while an item that is asked is missing."""
+    known = [points for points in items if points is not None]
+    if instrument.scoring == "highest":
+        return max(known, default=None) if _all_asked(items, instrument) else None
+    if len(known) == len(items):
+        return sum(known)
+    return _whole(stated, instrument.maximum) if instrument.scoring == "stated" else None
+
+
+def _all_asked(items: list[int | None], instrument: Instrument) -> bool:
+    """Whether every item that earlier answers lead to is answered."""
+    return all(
+        points is not None or (item.asked_if is not None and not items[item.asked_if - 1])
+        for points, item in zip(items, instrument.items, strict=True)
+    )
+
+
+def _leaves_out(instrument: Instrument, total: int | None, safety: int | None) -> bool:
+    """Whether what an instrument asks about self-harm is left open."""
+    if instrument.safety_total is not None:
+        return total is None
+    return instrument.safety is not None and safety is None
 
 
 def _item(answer: Answer, instrument: Instrument, site: Mapping[str, int]) -> tuple[int | None, bool]:
@@ -93,9 +126,12 @@ def _is_total(answer: Answer, instrument: Instrument) -> bool:
 
 def _points(answer: Answer, instrument: Instrument, index: int) -> tuple[int | None, bool]:
     """Return the points of an answer and whether it contradicts itself or is no answer to the item."""
+    given = answer.codes
+    if not given and answer.boolean is not None and instrument.item_scores[index].keys() >= _YES_NO_CODES:
+        given = _YES_OR_NO[answer.boolean]
     coded = {
         points
-        for code in answer.codes
+        for code in given
         if (points := instrument.item_scores[index].get(code)) is not None
         or (not code.system and (points := instrument.bare_scores[index].get(code.code)) is not None)
     }
@@ -106,7 +142,7 @@ def _points(answer: Answer, instrument: Instrument, index: int) -> tuple[int | N
     if coded:
         points = coded.pop()
         return points, number_given and stated != points
-    return stated, (number_given and stated is None) or (bool(answer.codes) and stated is None)
+    return stated, (number_given and stated is None) or (bool(given) and stated is None)
 
 
 def _whole(number: float | None, maximum: int) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from service.sandbox.encounters import CRISIS, EVALUATION, GROUP, IPT, PSYCHOTHERAPY_45, PSYCHOTHERAPY_60, Visit
 from service.sandbox.events import Chart, at_clinic
-from service.sandbox.responses import AUDIT, GAD_7, PHQ_9, Response, spread
+from service.sandbox.responses import AUDIT, GAD_7, PHQ_9, SCALES, Response, filled_in, spread
 from service.sandbox.stories import Archetype, Story
 from service.sandbox.themes import assessed, concluded, formulated, rechosen, refocused, worked
 
@@ -263,6 +263,12 @@ class _Course:
             audit = self.cast.response(f"u{number}", written, self.cast.patient, visit.reference)
             points = spread(total, AUDIT.highest, self.rng)
             self.chart.write(audit.scored(AUDIT, points), written + timedelta(minutes=6))
+        for name, totals in self.story.instruments:
+            if number in taken_at:
+                total = totals[taken_at.index(number)]
+                response = self.cast.response(f"{name}-{number}", written, self.cast.patient, visit.reference)
+                answers = filled_in(SCALES[name], total, self.rng)
+                self.chart.write(response.scored(SCALES[name], answers, stated=total), written + timedelta(minutes=9))
 
     def _phq_9(self, response: Response, points: list[int], number: int) -> Resource:
         """The last one has a wrong total, a gap or a contradiction where that is the story."""

@@ -46,6 +46,7 @@ _DRINKS = (
     ("LA18932-6", "10 or more"),
 )
 _NO = (("LA32-8", "No"),)
+_NO_OR_YES = (*_NO, ("LA33-6", "Yes"))
 
 _ASKED = {
     "assessment": (
@@ -103,12 +104,14 @@ Answers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A scored questionnaire as LOINC defines it."""
+    """A scored questionnaire, as LOINC defines it where it does."""
 
     panel: str
+    """LOINC code; a canonical where there is none."""
     total: str
+    """LOINC code or linkId; empty where no number states it."""
     items: tuple[tuple[str, Answers], ...]
-    """LOINC code of each item, and its answers."""
+    """LOINC code or linkId of each item, and its answers; those without a code are numbers."""
 
     @property
     def highest(self) -> tuple[int, ...]:
@@ -131,6 +134,15 @@ GAD_7 = Scale(
     "70274-6",
     _same(_DAYS, "69725-0", "68509-9", "69733-4", "69734-2", "69735-9", "69689-8", "69736-7"),
 )
+_ABLE_TO_STOP = 3
+"""Item of the DAST-10 on being able to stop, where no is what scores."""
+
+
+def _numbers(highest: int) -> Answers:
+    """Return the answers of an item that is a number from 0."""
+    return tuple([("", str(number)) for number in range(highest + 1)])
+
+
 AUDIT = Scale(
     "72110-0",
     "75624-7",
@@ -141,6 +153,47 @@ AUDIT = Scale(
         *_same(_NO, "97739-7", "97740-5"),
     ),
 )
+
+
+AUDIT_C = Scale("72109-2", "75626-2", AUDIT.items[:3])
+DAST_10 = Scale(
+    "82666-9",
+    "82667-7",
+    tuple([(f"dast-10-{item}", _NO_OR_YES if item != _ABLE_TO_STOP else _NO_OR_YES[::-1]) for item in range(1, 11)]),
+)
+PHQ_9M = Scale("89206-7", "89204-2", _same(_DAYS, *(f"phq-9m-{item}" for item in range(1, 10))))
+WSAS = Scale(f"{_OURS}/Questionnaire/wsas", "wsas-total", _same(_numbers(8), *(f"wsas-{item}" for item in range(1, 6))))
+PCL_5 = Scale("101697-1", "101698-9", _same(_numbers(4), *(f"pcl-5-{item}" for item in range(1, 21))))
+EPDS = Scale("71354-5", "99046-5", ())
+C_SSRS = Scale(
+    f"{_OURS}/Questionnaire/c-ssrs",
+    "",
+    _same(_NO_OR_YES, "93246-7", "93247-5", "93248-3", "93249-1", "93250-9", "93267-3", "93269-9"),
+)
+SCALES = {
+    "audit-c": AUDIT_C,
+    "dast-10": DAST_10,
+    "phq-9m": PHQ_9M,
+    "wsas": WSAS,
+    "pcl-5": PCL_5,
+    "epds": EPDS,
+    "c-ssrs": C_SSRS,
+}
+"""Further instruments by id."""
+_SCREENED: tuple[tuple[int | None, ...], ...] = (
+    (0, 0, None, None, None, 0, None),
+    (1, 0, None, None, None, 0, None),
+    (1, 1, 1, 0, 0, 0, None),
+    (1, 1, 1, 1, 0, 0, None),
+)
+"""Answers to the C-SSRS screener by the level of risk; what is not asked is None."""
+
+
+def filled_in(scale: Scale, total: int, rng: Random) -> Sequence[int | None]:
+    """Return an answer to each item that together amount to a total, in points."""
+    if scale is C_SSRS:
+        return _SCREENED[total]
+    return spread(total, scale.highest, rng) if scale.items else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +232,18 @@ class Response:
             if given is None:
                 continue
             answer, display = answers[given]
+            if not answer:
+                items.append({"linkId": f"/{code}", "answer": [{"valueInteger": given}]})
+                continue
             coding: dict[str, Any] = {"system": _LOINC, "code": answer, "display": display}
             if ordinals is not None and index in ordinals:
                 coding = {"extension": [{"url": _ORDINAL, "valueDecimal": float(ordinals[index])}]} | coding
             items.append({"linkId": f"/{code}", "answer": [{"valueCoding": coding}]})
         total = sum(given for given in points if given is not None) if stated is None else stated
-        items.append({"linkId": f"/{scale.total}", "answer": [{"valueDecimal": float(total)}]})
-        return self._version(f"http://loinc.org/q/{scale.panel}", status, items)
+        if scale.total:
+            items.append({"linkId": f"/{scale.total}", "answer": [{"valueDecimal": float(total)}]})
+        canonical = scale.panel if ":" in scale.panel else f"http://loinc.org/q/{scale.panel}"
+        return self._version(canonical, status, items)
 
     def form(self, kind: str, answers: Mapping[str, Any], *, status: str = "completed") -> Resource:
         """Return the answered form of a course: ticks, numbers, and lists of `code system/code`."""

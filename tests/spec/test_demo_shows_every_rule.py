@@ -21,6 +21,7 @@ END = datetime.combine(START + PERIOD, time(), UTC)
 
 SHOWN_BY = {
     "safety.self-harm-item": {Archetype.SELF_HARM, Archetype.CRISIS},
+    "safety.screener-positive": {Archetype.AFTER_BIRTH},
     "safety.item-unanswered": {Archetype.ITEM_UNANSWERED},
     "change.deterioration": {Archetype.DETERIORATING},
     "change.improvement": {Archetype.RESPONDER, Archetype.ENDING, Archetype.ENDED, Archetype.MAINTENANCE},
@@ -49,6 +50,7 @@ SHOWN_BY = {
     "data.contradicted-answer": {Archetype.ODD_RECORDS},
     "data.duration": {Archetype.ODD_RECORDS},
     "data.same-day": {Archetype.ODD_RECORDS},
+    "data.sex-unknown": {Archetype.DRUG_USE},
     "data.form-of-cancelled": {Archetype.ODD_RECORDS},
     "focus.suggested": {Archetype.SUGGESTED},
     "substance.care-not-noted": {Archetype.ALCOHOL},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.domain.course import SessionState
+from service.domain.course import Caseness, SessionState
 from service.domain.rules.case import Raised, short
 
 if TYPE_CHECKING:
@@ -38,6 +38,24 @@ def _stated_scores(case: Case, mappings: Mappings, protocol: Protocol) -> Iterat
             yield Raised("data.contradicted-answer", on, values, (measure.fact,), key=f"{measure.fact}/{item}")
 
 
+def _sex_unknown(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
+    """A cut-off that depends on the patient's sex leaves a total between the two undetermined."""
+    del mappings, protocol
+    for name, series in case.series.items():
+        if series.instrument.caseness_by_sex is None:
+            continue
+        between = [each for each in series.measures if series.caseness(each.total or 0) is Caseness.UNDETERMINED]
+        if between:
+            first = between[0]
+            values: Values = {
+                "instrument": series.instrument.title,
+                "on": first.taken.date().isoformat(),
+                "total": first.total or 0,
+            }
+            facts = tuple(measure.fact for measure in between)
+            yield Raised("data.sex-unknown", first.taken.date(), values, facts, key=name)
+
+
 def _odd_records(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
     """What in the record of the sessions can't be, and how it was counted all the same."""
     del mappings, protocol
@@ -65,5 +83,6 @@ def _on(sitting: Sitting) -> Values:
 
 RULES = (
     _stated_scores,
+    _sex_unknown,
     _odd_records,
 )

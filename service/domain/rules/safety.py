@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def _safety(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
-    """PHQ-9 item 9 of 1 or more calls a clinician the same day, whatever the total (Kroenke 2001)."""
+    """What is answered about self-harm calls a clinician the same day, whatever the total.
+
+    PHQ-9 item 9 and EPDS item 10 of 1 or more (Kroenke 2001, Cox 1987); any yes in a C-SSRS screener.
+    """
     del protocol
     asking = [measure for measure in case.measures if measure.safety or measure.safety_unanswered]
     if not asking:
@@ -24,12 +27,19 @@ def _safety(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rais
     contacts, again = crisis_contacts(case), asked_again(case)
     for measure in asking:
         instrument = mappings.instruments[measure.instrument]
-        if instrument.safety is None:
-            continue
         on = measure.taken.date()
         values: Values = {"instrument": instrument.title, "on": on.isoformat()}
-        if measure.safety is not None and measure.safety >= instrument.safety.at_least.value:
-            scored: Values = values | {"item": instrument.safety.item, "score": measure.safety}
+        screens = instrument.safety_total
+        if screens is not None and measure.safety is not None and measure.safety >= screens.value:
+            level: Values = values | {"level": instrument.band(measure.safety)}
+            answered = first_after(measure, contacts)
+            yield Raised(
+                "safety.screener-positive", on, level, (measure.fact,), due=on, key=measure.fact, answered=answered
+            )
+            continue
+        item = instrument.safety
+        if item is not None and measure.safety is not None and measure.safety >= item.at_least.value:
+            scored: Values = values | {"item": item.item, "score": measure.safety}
             answered = first_after(measure, contacts)
             yield Raised(
                 "safety.self-harm-item", on, scored, (measure.fact,), due=on, key=measure.fact, answered=answered

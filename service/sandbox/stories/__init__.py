@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.sandbox.stories import adult, findings, process, protocols
+from service.sandbox.stories import adult, findings, instruments, process, protocols
 from service.sandbox.stories.story import Archetype, Story
 
 __all__ = ["STORIES", "Archetype", "Story"]
@@ -16,6 +16,7 @@ STORIES = tuple(
             *findings.STORIES,
             *process.STORIES,
             *protocols.STORIES,
+            *instruments.STORIES,
         ),
         key=lambda story: _PLACES[story.archetype],
     )

@@ -38,6 +38,9 @@ class Archetype(StrEnum):
     SUGGESTED = "suggested"
     REFOCUSED = "refocused"
     ADDICTION = "addiction"
+    DRUG_USE = "drug-use"
+    AFTER_BIRTH = "after-birth"
+    TRAUMA = "trauma"
 
 
 @dataclass(frozen=True, slots=True)
