@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from service.domain.facts import Fact, FactKey, merge
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from service.domain.mappings import Mappings
+    from service.sandbox.events import Resource
 
 SOURCE = SourceContext("main", CLINIC)
 
@@ -26,6 +29,13 @@ def record(event: Event, offset: int = 0) -> Record:
 def read(event: Event, mappings: Mappings) -> RecordReading:
     """Return what the service reads in an event."""
     return read_record(record(event), SOURCE, Relevance.of(mappings), Limits())
+
+
+def facts_in(resource: Resource, mappings: Mappings) -> list[Fact]:
+    """Return the facts of a record that holds this resource."""
+    value = json.dumps(resource).encode()
+    one = Record(resource["resourceType"], 0, 0, datetime(2026, 1, 1, tzinfo=UTC), b"", value)
+    return read_record(one, SOURCE, Relevance.of(mappings), Limits()).facts
 
 
 def merged(facts: Iterable[Fact]) -> list[Fact]:
