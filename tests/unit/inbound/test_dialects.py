@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 EXPECTED, DISCARDED = ".expected.json", "discarded.json"
-READINGS = {"bundles", "encounters", "questionnaire_responses"}
-"""Folders of what readers make of resources: `test_specimens` has those."""
+READINGS = {"bundles", "encounters", "questionnaire_responses", "scores"}
+"""Folders of what readers and scoring make of resources: `test_specimens` and the specification have those."""
 FOLDERS = sorted(path.name for path in SPECIMENS.iterdir() if path.is_dir() and path.name not in READINGS)
 FILES = sorted(
     f"{folder}/{path.name}"
