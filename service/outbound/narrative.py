@@ -159,11 +159,16 @@ def _area(area: FocusArea, mappings: Mappings) -> str:
 
 
 def _scores(course: Course, mappings: Mappings) -> Iterator[str]:
-    instruments = list(mappings.instruments)
-    order = {
-        name: (mappings.instruments[name].caseness is None, -mappings.instruments[name].maximum) for name in instruments
-    }
-    changes = sorted(course.changes, key=lambda change: (order.get(change.instrument, (True, 0)), change.instrument))
+    """What the protocol reviews comes first, then what knows a clinical range, then the rest."""
+    protocol = mappings.protocols.get(course.protocol)
+    reviewed = protocol.reviews.measures if protocol else ()
+
+    def rank(change: Change) -> tuple[int, bool, str]:
+        known = mappings.instruments.get(change.instrument)
+        place = reviewed.index(change.instrument) if change.instrument in reviewed else len(reviewed)
+        return place, known is None or known.caseness is None, change.instrument
+
+    changes = sorted(course.changes, key=rank)
     for change in changes:
         yield f"{subject(mappings, change.instrument)}: {_change(change, mappings)}."
     latest = {measure.instrument: measure for measure in course.measures}
