@@ -153,7 +153,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             stack.push_async_callback(each.close)
             behind = await store.deliveries.bring_up_to_date(each.name, now())
             log.info("destination", name=each.name, behind=behind)
-        reconcilers = [Reconciler(store, each, mappings, settings.deliveries, vitals) for each in places]
+        reconcilers = [
+            Reconciler(store, place, mappings, settings.deliveries, vitals, withhold=configured.withhold)
+            for place, configured in zip(places, settings.destinations, strict=True)
+        ]
 
         def wake() -> None:
             for reconciler in reconcilers:

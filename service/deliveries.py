@@ -11,19 +11,20 @@ import contextlib
 import random
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from service.domain import state
 from service.outbound.careplan import InvalidPlan, render, retract
-from service.outbound.destination import Permanent, PlanDelivery, Transient
+from service.outbound.destination import Permanent, PlanDelivery, Route, Transient
 from service.store.errors import is_transient
 from service.store.values import Delivered, Postponed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from service.domain.course import Course
     from service.domain.mappings import Mappings
     from service.outbound.destination import Destination
     from service.settings import Deliveries as DeliverySettings
@@ -77,17 +78,20 @@ _OUTCOMES: dict[type[Report], str] = {Delivered: "delivered", Postponed: "retrie
 class Reconciler:
     """Brings one destination up to date, again and again."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last is what the configuration says of this destination alone
         self,
         store: Store,
         destination: Destination,
         mappings: Mapping[str, Mappings],
         settings: DeliverySettings,
         vitals: Vitals,
+        *,
+        withhold: Collection[str] = (),
     ) -> None:
-        """`mappings` by source."""
+        """`mappings` by source; a course with a label among `withhold` (`system|code`, or `code`) is not sent."""
         self._store = store
         self._destination = destination
+        self._withhold = frozenset(withhold)
         self._mappings = mappings
         self._lease = timedelta(seconds=settings.lease_s)
         self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)
@@ -185,7 +189,7 @@ class Reconciler:
         started = asyncio.get_running_loop().time()
         report: Report
         try:
-            delivered = await self._destination.deliver(self._render(claimed))
+            route, ledger, respected = await self._sent(claimed)
         except Transient as error:
             wait = self._backoff.wait(claimed.attempts, error.retry_after, random.random())  # noqa: S311 - spreads load
             report = Postponed(claimed.course_id, name, self._vitals.now() + wait, error.code)
@@ -209,10 +213,10 @@ class Reconciler:
                 name,
                 claimed.revision,
                 claimed.counter,
-                delivered.route,
-                delivered.ledger,
+                route,
+                ledger,
             )
-            for what in delivered.respected:
+            for what in respected:
                 log.info("a clinician's status is respected", course=claimed.course_id, destination=name, status=what)
         self._metrics.deliveries(name, _OUTCOMES[type(report)]).inc()
         self._metrics.delivery_seconds(name).observe(asyncio.get_running_loop().time() - started)
@@ -246,10 +250,23 @@ class Reconciler:
         self._ended_since = asyncio.get_running_loop().time()
         return True
 
-    def _render(self, claimed: Claimed) -> PlanDelivery:
+    async def _sent(self, claimed: Claimed) -> tuple[Route, Mapping[str, Any], tuple[str, ...]]:
+        """Send a plan, or keep it back; return its route, what the destination holds, and what it kept of others'."""
         course = state.load(claimed.state)
+        withheld = self._is_withheld(course)
+        if withheld and (claimed.seen is None or claimed.route == Route.WITHHELD):
+            return Route.WITHHELD, claimed.remote, ()
+        delivered = await self._destination.deliver(self._render(claimed, course, withdrawn=withheld or claimed.gone))
+        return Route.WITHHELD if withheld else delivered.route, delivered.ledger, delivered.respected
+
+    def _is_withheld(self, course: Course) -> bool:
+        return bool(self._withhold) and any(
+            not self._withhold.isdisjoint((code, f"{system}|{code}")) for system, code in course.labels
+        )
+
+    def _render(self, claimed: Claimed, course: Course, *, withdrawn: bool) -> PlanDelivery:
         mappings = self._mappings[course.source]
-        plan = retract(course, mappings) if claimed.gone else render(course, mappings)
+        plan = retract(course, mappings) if withdrawn else render(course, mappings)
         return PlanDelivery(
             course_id=claimed.course_id,
             revision=claimed.revision,

@@ -216,6 +216,8 @@ class KafkaDestination(_Group):
     """Name in the store, the metrics and the commands (letters, digits, hyphens)."""
     topic: str = "ipt.careplan"
     """Topic for the plans, keyed by course id."""
+    withhold: tuple[str, ...] = ()
+    """Security labels, each `system|code` or a code alone: plans that carry one are kept from this destination."""
 
 
 class FhirDestination(_Group):
@@ -229,6 +231,8 @@ class FhirDestination(_Group):
     """FHIR base URL, as `https://ehr.example/fhir`."""
     timeout_s: PositiveFloat = 30.0
     """Longest wait for one answer (seconds)."""
+    withhold: tuple[str, ...] = ()
+    """Security labels, each `system|code` or a code alone: plans that carry one are kept from this destination."""
 
 
 Destination = Annotated[KafkaDestination | FhirDestination, Field(discriminator="kind")]

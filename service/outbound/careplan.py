@@ -1,4 +1,7 @@
-"""The plan of a course: its CarePlan and Goals, as FHIR R4 JSON that every destination takes alike."""
+"""The plan of a course as FHIR R4 JSON that every destination takes alike.
+
+A CarePlan and its Goals, a Task for what a clinician is to look at, a Flag for safety, and their Provenance.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 from fhir.resources.R4B.careplan import CarePlan
+from fhir.resources.R4B.flag import Flag
 from fhir.resources.R4B.goal import Goal
+from fhir.resources.R4B.provenance import Provenance
+from fhir.resources.R4B.task import Task
 from pydantic import ValidationError
 
-from service.domain.course import Decision, FindingState, Phase
+from service.domain.course import Decision, FindingState, Phase, uuid5
 from service.outbound.activities import activities
 from service.outbound.elements import (
     CAREPLAN,
@@ -29,15 +35,26 @@ from service.outbound.elements import (
 )
 from service.outbound.goals import goals
 from service.outbound.narrative import lines, markup
+from service.outbound.provenance import PROVENANCE, provenance
+from service.outbound.reviews import flags, reviews
 from service.outbound.validity import surely_valid
 from service.outbound.wording import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from fhir_core.fhirabstractmodel import FHIRAbstractModel
+
     from service.domain.course import Course
     from service.domain.mappings import Mappings
 
+_MODELS: dict[str, type[FHIRAbstractModel]] = {
+    "CarePlan": CarePlan,
+    "Goal": Goal,
+    "Task": Task,
+    "Flag": Flag,
+    "Provenance": Provenance,
+}
 _CATEGORIES = [
     {
         "coding": [
@@ -50,6 +67,8 @@ _CATEGORIES = [
     },
     {"coding": [{"system": "http://snomed.info/sct", "code": "734163000", "display": "Care plan"}]},
 ]
+_KEPT = ("resourceType", "id", "meta", "identifier", "category", "basedOn", "intent", "focus", "for", "subject")
+"""Elements of a withdrawn Task or Flag that name it, and nothing that was found."""
 _WITHDRAWN = (
     "Entered in error: the records that this plan of interpersonal psychotherapy rested on were withdrawn. "
     "Prepared by IPT Bridge; not a clinical decision."
@@ -78,11 +97,17 @@ def render(course: Course, mappings: Mappings) -> Plan:
     Raises InvalidPlan.
     """
     course_goals = list(goals(course, mappings))
-    return _validated(course, [(CAREPLAN, _careplan(course, mappings, course_goals)), *course_goals])
+    resources = [
+        (CAREPLAN, _careplan(course, mappings, course_goals)),
+        *course_goals,
+        *reviews(course, mappings),
+        *flags(course, mappings),
+    ]
+    return _validated(course, [*resources, (PROVENANCE, provenance(course, mappings, resources))])
 
 
 def retract(course: Course, mappings: Mappings) -> Plan:
-    """Return the plan of a course whose facts were withdrawn: every resource `entered-in-error`.
+    """Return the plan of a course whose facts were withdrawn: every resource `entered-in-error`, none for Provenance.
 
     Raises InvalidPlan.
     """
@@ -94,14 +119,24 @@ def retract(course: Course, mappings: Mappings) -> Plan:
     resource["status"] = "entered-in-error"
     if course_goals:
         resource["goal"] = _goal_references(course_goals)
-    return _validated(course, [(CAREPLAN, resource), *course_goals])
+    asked = [(role, _withdrawn(body)) for role, body in (*reviews(course, mappings), *flags(course, mappings))]
+    return _validated(course, [(CAREPLAN, resource), *course_goals, *asked])
+
+
+def _withdrawn(resource: Element) -> Element:
+    """Return a Task or Flag that says nothing but that it was entered in error."""
+    kept = {name: resource[name] for name in _KEPT if name in resource}
+    note = text("generated", f"<p>{html.escape(_WITHDRAWN)}</p>")
+    return kept | {"status": "entered-in-error", "code": {"text": "Entered in error"}, "text": note}
 
 
 def bundle(plan: Plan) -> bytes:
-    """Return the plan as a collection Bundle, its CarePlan first. Same plan, same bytes."""
+    """Return the plan as a collection Bundle, its CarePlan first, with all its labels. Same plan, same bytes."""
+    security = plan.resources[0][1]["meta"].get("security")
     resource = {
         "resourceType": "Bundle",
         "id": str(uuid.uuid5(uuid.UUID(plan.course_id), "bundle")),
+        **({"meta": {"security": security}} if security else {}),
         "identifier": {"system": COURSE_IDENTIFIER, "value": plan.course_id},
         "type": "collection",
         "entry": [{"fullUrl": f"urn:uuid:{body['id']}", "resource": body} for _, body in plan.resources],
@@ -117,6 +152,8 @@ def _careplan(course: Course, mappings: Mappings, course_goals: Sequence[tuple[s
     resource["extension"] = _extensions(course, mappings)
     resource["status"] = _status(course)
     resource["description"] = f"{told.headline} {told.focus}"
+    if course.follows is not None:
+        resource["replaces"] = [{"reference": f"CarePlan/{uuid5(course.follows, CAREPLAN)}"}]
     if course.practitioners:
         # Those who held its sessions or wrote its forms; none of them wrote this plan, so none is its author.
         resource["contributor"] = references(course.practitioners)
@@ -178,8 +215,8 @@ def _goal_references(course_goals: Iterable[tuple[str, Element]]) -> list[Elemen
 
 
 def _validated(course: Course, resources: list[tuple[str, Element]]) -> Plan:
-    for role, resource in resources:
-        model = CarePlan if role == CAREPLAN else Goal
+    for _, resource in resources:
+        model = _MODELS[resource["resourceType"]]
         if surely_valid(model, resource):
             continue
         try:

@@ -21,6 +21,8 @@ class Route(StrEnum):
     """All resources in one transaction Bundle."""
     CREATE_UPDATE = "create-update"
     """Single creates and updates; only what changed."""
+    WITHHELD = "withheld"
+    """Not sent: a label of the course keeps it from this destination. What was there before is taken back."""
 
 
 @dataclass(frozen=True, slots=True)

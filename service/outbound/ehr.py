@@ -1,4 +1,4 @@
-"""A FHIR server as destination: the CarePlan and its Goals, where clinicians also write."""
+"""A FHIR server as destination: a plan's resources, where clinicians also write."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.outbound.destination import Delivered, Permanent, Route, Transient
 from service.outbound.elements import CAREPLAN
 from service.outbound.fhir_client import Conflict, FhirClient, Refused
 from service.outbound.ledger import Ledger, Remote, digest, dump, load, localised, references
-from service.outbound.merging import STATUS, canonical, entries, merge, retired
+from service.outbound.merging import RETIRED, STATUS, canonical, entries, merge, retired
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 MERGES = 5  # how often one delivery re-reads a resource that somebody keeps changing
 PROBES = 4  # requests at a time when looking for what a refused plan refers to in vain
 
-_RETIRED = "cancelled"  # the goal was pursued and is no longer; "entered-in-error" would deny that it ever was
+_ORDER = ("Goal", "CarePlan", "Task", "Flag", "Provenance")  # what is referred to before what refers to it
+_TYPES = {"careplan": "CarePlan", "goal": "Goal", "task": "Task", "flag": "Flag", "provenance": "Provenance"}
 _WITHDRAWN = "entered-in-error"
 
 
@@ -67,8 +68,7 @@ class EhrDestination:
         if not writing.remotes and await writing.create_all(resources):
             route = Route.TRANSACTION
         else:
-            # Goals before the CarePlan that refers to them.
-            for role, resource in sorted(resources, key=lambda item: item[0] == CAREPLAN):
+            for role, resource in sorted(resources, key=lambda item: _ORDER.index(item[1]["resourceType"])):
                 await writing.bring_about(role, resource)
         await writing.retire_others({role for role, _ in resources}, withdrawn=_is_withdrawn(resources))
         after = Ledger(writing.remotes, tuple(sorted(unresolved)))
@@ -151,14 +151,17 @@ class _Writing:
         return _remote(ours, version, foreign=merged.foreign)
 
     async def retire_others(self, current: Collection[str], *, withdrawn: bool) -> None:
-        """Take back the goals that the plan no longer has; the server keeps them, with that status."""
-        status = _WITHDRAWN if withdrawn else _RETIRED
+        """Take back what the plan no longer has; the server keeps it, with a status that says so."""
         for role, known in list(self.remotes.items()):
+            kind = _TYPES[role.partition("/")[0]]
+            if kind not in RETIRED:
+                continue  # a Provenance has no status, and stays true
+            status = _WITHDRAWN if withdrawn else RETIRED[kind]
             if role in current or known.status == status:
                 continue
             for _ in range(MERGES):
                 try:
-                    version = await self._retired(known, status)
+                    version = await self._retired(kind, known, status)
                 except Conflict:
                     continue
                 self.remotes[role] = replace(known, version=version, digest="", status=status, foreign=True)
@@ -166,8 +169,8 @@ class _Writing:
             else:
                 raise _too_busy()
 
-    async def _retired(self, known: Remote, status: str) -> str | None:
-        found = await self.client.read("Goal", known.id)
+    async def _retired(self, kind: str, known: Remote, status: str) -> str | None:
+        found = await self.client.read(kind, known.id)
         resource = retired(found.resource, status) if found else None
         if found is None or resource is None:
             return found.version if found else None
@@ -181,7 +184,8 @@ def _entry(base: str, resource: Element) -> Element:
 
 
 def _remote(ours: Element, version: str | None, *, foreign: bool) -> Remote:
-    status = ours[STATUS[ours["resourceType"]]]
+    element = STATUS.get(ours["resourceType"])
+    status = ours[element] if element is not None else ""
     return Remote(ours["id"], version, digest(ours), status, foreign, entries(ours))
 
 

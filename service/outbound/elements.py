@@ -110,7 +110,7 @@ def focus_area(mappings: Mappings, area: FocusArea) -> Element:
 
 
 def finding(mappings: Mappings, found: Finding) -> Element:
-    """Return the finding extension: the rule, its version, how urgent, the sentence and what it rests on."""
+    """Return the finding extension: the rule, how urgent, where it stands, the sentence and what it rests on."""
     parts: list[Element] = [
         {"url": "rule", "valueCodeableConcept": concept(mappings, "finding-rule", found.rule)},
         {"url": "version", "valuePositiveInt": found.version},
@@ -118,6 +118,7 @@ def finding(mappings: Mappings, found: Finding) -> Element:
             "url": "severity",
             "valueCodeableConcept": concept(mappings, "finding-severity", found.severity.value),
         },
+        {"url": "state", "valueCodeableConcept": concept(mappings, "finding-state", found.state.value)},
         {"url": "raised", "valueDate": found.raised.isoformat()},
     ]
     if found.due is not None:

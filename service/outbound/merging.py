@@ -16,23 +16,31 @@ if TYPE_CHECKING:
 
     from service.outbound.elements import Element
 
-STATUS = {"CarePlan": "status", "Goal": "lifecycleStatus"}
-"""The element that says whether a resource still stands, by type."""
+STATUS = {"CarePlan": "status", "Goal": "lifecycleStatus", "Task": "status", "Flag": "status"}
+"""The element that says whether a resource still stands, by type; a Provenance has none."""
+RETIRED = {"Goal": "cancelled", "Task": "cancelled", "Flag": "inactive"}
+"""Status of a resource that the plan no longer has: it was meant, and is no longer."""
 
 # Top-level elements that are ours. In lists, entries that others added stay.
 _VALUES = {
     "CarePlan": ("text", "intent", "title", "description", "subject", "period", "created"),
     "Goal": ("text", "achievementStatus", "description", "subject", "startDate", "statusDate", "expressedBy"),
+    "Task": ("intent", "priority", "code", "description", "focus", "for", "authoredOn", "reasonCode", "restriction"),
+    "Flag": ("code", "subject", "period"),
+    "Provenance": ("recorded",),
 }
 _LISTS = {
-    "CarePlan": ("extension", "identifier", "category", "addresses", "goal", "activity", "contributor"),
+    "CarePlan": ("extension", "identifier", "category", "addresses", "goal", "activity", "contributor", "replaces"),
     "Goal": ("extension", "identifier", "category", "addresses", "target"),
+    "Task": ("extension", "identifier", "basedOn"),
+    "Flag": ("extension", "identifier", "category"),
+    "Provenance": ("target", "policy", "agent", "entity"),
 }
 _META_LISTS = ("profile", "security", "tag")
 _SERVERS_OWN = ("versionId", "lastUpdated")
 
 _ENTERED_IN_ERROR = "entered-in-error"
-_FINAL = frozenset({"completed", "revoked", "cancelled", "rejected", _ENTERED_IN_ERROR})
+_FINAL = frozenset({"completed", "revoked", "cancelled", "rejected", "failed", _ENTERED_IN_ERROR})
 _PAUSED = "on-hold"
 
 
@@ -67,19 +75,20 @@ def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str |
             resource[name] = combined
         else:
             resource.pop(name, None)
-    status_element = STATUS[kind]
-    status, respected = _status(ours[status_element], remote.get(status_element), asked)
-    resource[status_element] = status
+    respected = None
+    if (status_element := STATUS.get(kind)) is not None:
+        resource[status_element], respected = _status(ours[status_element], remote.get(status_element), asked)
     resource["meta"] = _meta(ours["meta"], remote.get("meta"))
     return Merged(resource, canonical(resource) != canonical(ours), respected)
 
 
 def retired(remote: Element, status: str) -> Element | None:
-    """Return a Goal that the plan no longer has, with its new status; None if it is at an end already."""
-    if remote.get("lifecycleStatus") in _FINAL and status != _ENTERED_IN_ERROR:
+    """Return a resource that the plan no longer has, with its new status; None if it is at an end already."""
+    element = STATUS[remote["resourceType"]]
+    if remote.get(element) in _FINAL and status != _ENTERED_IN_ERROR:
         return None
-    resource = {**remote, "lifecycleStatus": status, "meta": _meta({}, remote.get("meta"))}
-    return None if resource["lifecycleStatus"] == remote.get("lifecycleStatus") else resource
+    resource = {**remote, element: status, "meta": _meta({}, remote.get("meta"))}
+    return None if resource[element] == remote.get(element) else resource
 
 
 def entries(ours: Element) -> tuple[str, ...]:

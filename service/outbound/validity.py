@@ -44,7 +44,9 @@ _WRITTEN = frozenset(
     intent category title description subject created contributor addresses goal activity
     detail outcomeReference progress kind statusReason scheduledPeriod authorString time
     lifecycleStatus achievementStatus expressedBy startDate statusDate target measure detailQuantity dueDate
-    comparator unit
+    comparator unit replaces
+    basedOn priority code focus for authoredOn reasonCode owner performerType restriction
+    recorded policy agent type who entity role what
     """.split()  # noqa: SIM905 - quoted, the names would take a line each
 )
 # The types of dates check in Python too. These dates need no closer look: every month has their days.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from service.sandbox.events import Resource
 
+_ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 _WEEK = timedelta(weeks=1)
 _MONTH = timedelta(weeks=4)
 _MINUTES = (45, 47, 50, 53, 55)
@@ -88,7 +89,7 @@ class Cast:
 
 def play(story: Story, cast: Cast, rng: Random, today: date) -> Chart:
     """Return the chart of a patient whose story has come as far as the day before `today`."""
-    chart = Chart()
+    chart = Chart(labels=tuple([{"system": _ACT_CODE, "code": label} for label in story.labels]))
     slots = list(_slots(story, rng, today))
     course = _Course(
         story, cast, rng, chart, _totals(story.phq_9, story.held, rng), _totals(story.gad_7, story.held, rng)

@@ -45,13 +45,17 @@ class Chart:
     """What the synthetic EHR writes of one patient, version by version."""
 
     events: list[Event] = field(default_factory=list)
+    labels: tuple[Resource, ...] = ()
+    """Codings of the security labels that every resource carries."""
     _versions: Counter[str] = field(default_factory=Counter)
 
     def write(self, resource: Resource, at: datetime, *, kind: str | None = None) -> None:
         """Add the next version of a resource, with its version and time in `meta`."""
         key = f"{resource['resourceType']}/{resource['id']}"
         self._versions[key] += 1
-        meta = {"versionId": str(self._versions[key]), "lastUpdated": instant(at)}
+        meta: Resource = {"versionId": str(self._versions[key]), "lastUpdated": instant(at)}
+        if self.labels:
+            meta["security"] = list(self.labels)
         stamped = {"resourceType": resource["resourceType"], "id": resource["id"], "meta": meta}
         self.events.append(Event(kind or resource["resourceType"], key, stamped | resource, at))
 

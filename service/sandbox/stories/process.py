@@ -41,5 +41,6 @@ STORIES = (
         gad_7=(12, 8),
         audit=(22, 18, 12),
         care="under-way",
+        labels=("42CFRPart2",),
     ),
 )

@@ -32,7 +32,7 @@ def careplan(course: Course, mappings: Mappings) -> dict[str, Any]:
 
 def goals(course: Course, mappings: Mappings) -> dict[str, dict[str, Any]]:
     """Return the Goals of a course by role."""
-    return dict(render(course, mappings).resources[1:])
+    return {role: body for role, body in render(course, mappings).resources if body["resourceType"] == "Goal"}
 
 
 @each_state
@@ -67,7 +67,8 @@ def test_every_resource_has_the_courses_identifier_and_security_labels(mappings:
     course = courses.course(labels=(LABEL,))
     for role, resource in render(course, mappings).resources:
         value = course.id if role == "careplan" else f"{course.id}/{role}"
-        assert [{"system": f"{OURS}/course", "value": value}] == resource["identifier"]
+        if resource["resourceType"] != "Provenance":  # it can have none
+            assert [{"system": f"{OURS}/course", "value": value}] == resource["identifier"]
         assert [{"system": LABEL.system, "code": LABEL.code}] == resource["meta"]["security"]
 
 
@@ -229,11 +230,15 @@ def test_a_finding_carries_its_rule_sentence_and_evidence(mappings: Mappings) ->
 
 def test_a_withdrawn_course_is_entered_in_error_and_tells_nothing_of_it(mappings: Mappings) -> None:
     """The records it rested on are gone; sessions, scores and findings go with them."""
-    plan, *its_goals = [resource for _, resource in retract(courses.course(), mappings).resources]
+    plan, *others = [resource for _, resource in retract(courses.course(), mappings).resources]
     assert "entered-in-error" == plan["status"]
     assert not plan.keys() & {"activity", "extension", "description", "contributor"}
     assert "PHQ-9" not in plan["text"]["div"]
-    assert {"entered-in-error"} == {goal["lifecycleStatus"] for goal in its_goals}
+    assert {"entered-in-error"} == {each.get("lifecycleStatus", each.get("status")) for each in others}
+    asked = [each for each in others if each["resourceType"] in {"Task", "Flag"}]
+    assert asked
+    assert not [each for each in asked if each.keys() & {"extension", "description", "reasonCode", "period"}]
+    assert {"Entered in error"} == {each["code"]["text"] for each in asked}
     assert careplan(courses.course(), mappings)["id"] == plan["id"]
 
 
