@@ -119,13 +119,14 @@ class Instrument(FileModel):
     def cut_off(self, sex: str | None) -> tuple[float, float] | None:
         """Return the lowest total that may be a case, and the lowest that is one; None if no cut-off is known.
 
-        They differ where the cut-off depends on the patient's sex and that is not known (None), or is `other`.
+        They differ where the cut-off depends on the patient's sex and that is neither `female` nor `male`.
         """
         if self.caseness is not None:
             return self.caseness.value, self.caseness.value
         if self.caseness_by_sex is None:
             return None
-        values = [each.value for which, each in self.caseness_by_sex.items() if sex in {which, None, "other"}]
+        own = [each.value for which, each in self.caseness_by_sex.items() if sex == which]
+        values = own or [each.value for each in self.caseness_by_sex.values()]
         return min(values), max(values)
 
     def band(self, total: int) -> str:

@@ -2,7 +2,8 @@
 
 The total is recomputed from the items; a missing item is never prorated. Where a sender states a total,
 or a score beside a coded answer, the code decides and the contradiction is kept. Only where an
-instrument's items may not be reproduced, and so are not asked here, does the stated total stand.
+instrument's items may not be reproduced, and so are not asked here, does the stated total stand,
+unless the items that did come can't add up to it.
 """
 
 from __future__ import annotations
@@ -90,7 +91,11 @@ def _total(items: list[int | None], stated: float | None, instrument: Instrument
         return max(known, default=None) if _all_asked(items, instrument) else None
     if len(known) == len(items):
         return sum(known)
-    return _whole(stated, instrument.maximum) if instrument.scoring == "stated" else None
+    if instrument.scoring != "stated":
+        return None
+    missing = [most for points, most in zip(items, instrument.item_maximum, strict=True) if points is None]
+    total = _whole(stated, instrument.maximum)
+    return total if total is not None and 0 <= total - sum(known) <= sum(missing) else None
 
 
 def _all_asked(items: list[int | None], instrument: Instrument) -> bool:
@@ -138,6 +143,9 @@ def _points(answer: Answer, instrument: Instrument, index: int) -> tuple[int | N
     if len(coded) > 1:
         return None, True
     stated = _whole(answer.ordinal if answer.ordinal is not None else answer.number, instrument.item_maximum[index])
+    by_number = instrument.items[index].points
+    if by_number and stated not in {*by_number, *instrument.item_scores[index].values()}:
+        stated = None
     number_given = answer.ordinal is not None or answer.number is not None
     if coded:
         points = coded.pop()

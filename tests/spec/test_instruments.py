@@ -84,6 +84,7 @@ def audit_c(total: int, sex: Sex | None, mappings: Mappings) -> Change:
         (3, None, Caseness.UNDETERMINED),
         (4, None, Caseness.CASE),
         (3, Sex.OTHER, Caseness.UNDETERMINED),
+        (3, Sex.UNKNOWN, Caseness.UNDETERMINED),
     ],
 )
 def test_the_cut_off_of_the_audit_c_depends_on_sex(
@@ -107,3 +108,29 @@ def test_a_missing_item_is_never_made_up_for(instrument: str, mappings: Mappings
     resource["item"] = resource["item"][1:]
     (measure,) = measures(resource, mappings)
     assert (None, None, 1) == (measure.total, measure.band, measure.items.count(None))
+
+
+@pytest.mark.parametrize(("stated", "total"), [(1, None), (2, 2), (5, 5), (6, None)])
+def test_a_stated_total_that_the_items_rule_out_does_not_stand(
+    stated: int, total: int | None, mappings: Mappings
+) -> None:
+    """Nine items of the EPDS add up to 2; with the tenth, of 0 to 3 points, the total is 2 to 5."""
+    points = [2, 0, 0, 0, 0, 0, 0, 0, 0]
+    resource = json.loads((SPECIMENS / "epds" / "total-alone.json").read_text())
+    resource["item"] = [
+        {"linkId": f"epds-{number}", "answer": [{"valueInteger": given}]} for number, given in enumerate(points, 1)
+    ]
+    resource["item"].append({"linkId": "epds-total", "answer": [{"valueInteger": stated}]})
+    (measure,) = measures(resource, mappings)
+    assert (total, stated) == (measure.total, measure.stated_total)
+
+
+@pytest.mark.parametrize(("number", "points"), [(0, 0), (1, None), (2, 2), (3, None), (4, 4)])
+def test_items_9_and_10_of_the_audit_score_0_2_or_4(number: int, points: int | None, mappings: Mappings) -> None:
+    """Another number is no answer to them: it is flagged and not counted."""
+    resource = json.loads((SPECIMENS / "audit" / "coded-with-a-number-for-yes.json").read_text())
+    for item in resource["item"][8:10]:
+        item["answer"] = [{"valueInteger": number}]
+    (measure,) = measures(resource, mappings)
+    assert (points, points) == measure.items[8:]
+    assert (() if points is not None else (9, 10)) == measure.contradicted
