@@ -54,8 +54,6 @@ def score(
                 stated = answer.number
             continue
         points, doubtful = _points(answer, instrument, index)
-        if points is None and not doubtful:
-            continue
         if points is not None and index == safety_index:
             safety_scores.append(points)
         if clash or doubtful or (items[index] is not None and items[index] != points):
@@ -78,7 +76,7 @@ def score(
         items=tuple(items),
         band=None if total is None else instrument.band(total),
         safety=safety,
-        safety_unanswered=bool(complete and known and _leaves_out(instrument, total, safety)),
+        safety_unanswered=bool(complete and (known or contradicted) and _leaves_out(instrument, total, safety)),
         contradicted=tuple(sorted(contradicted)),
         fact=fact,
     )
@@ -150,7 +148,8 @@ def _points(answer: Answer, instrument: Instrument, index: int) -> tuple[int | N
     if coded:
         points = coded.pop()
         return points, number_given and stated != points
-    return stated, (number_given and stated is None) or (bool(given) and stated is None)
+    # Whatever else was answered, in words or by a code that is not the item's, is an answer that nobody could read.
+    return stated, stated is None
 
 
 def _whole(number: float | None, maximum: int) -> int | None:

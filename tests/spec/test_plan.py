@@ -80,7 +80,7 @@ def test_nobody_is_named_where_several_share_the_course(mappings: Mappings) -> N
         (FindingState.CLOSED, None, date(2026, 3, 11), "cancelled", "inactive"),
     ],
 )
-def test_only_a_clinician_completes_a_task(
+def test_only_a_clinician_completes_a_task(  # noqa: PLR0917 - a case, what is expected, and the mappings
     state: FindingState,
     answered: Answered | None,
     closed: date | None,

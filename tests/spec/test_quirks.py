@@ -506,7 +506,7 @@ def test_answers_that_nobody_can_place_are_parked(read: Callable[..., list[Inspe
             2,
             True,
         ),
-        ({"valueString": "Several days"}, None, False),
+        ({"valueString": "Several days"}, None, True),
         ({"valueInteger": 2}, 2, False),
         ({"valueDecimal": 2.0}, 2, False),
         ({"valueString": "2"}, 2, False),
@@ -515,7 +515,7 @@ def test_answers_that_nobody_can_place_are_parked(read: Callable[..., list[Inspe
 def test_code_decides_and_what_contradicts_it_is_flagged(
     read: Callable[..., list[Inspected]], answer: dict[str, Any], points: int | None, *, contradicted: bool
 ) -> None:
-    """Displays and words never count; a code and its system that changed places are no code."""
+    """Displays and words never count, and words are flagged; a code and its system that changed places are no code."""
     given = items(PHQ_9, [1] * 9)
     given[2]["answer"] = [answer]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from service.domain.course import FindingState
+from service.domain.evidence import Scored, interpret
 from service.domain.facts import PatientKey
 from service.domain.projection import project
 from tests.history import week
@@ -72,3 +73,18 @@ def test_a_clinician_is_called_the_same_day(instrument: str, example: str, rule:
 def test_nobody_is_called_without_an_answer(instrument: str, example: str, mappings: Mappings) -> None:
     """Nor by an answer of 0, an instrument that does not ask, or a total alone."""
     assert [] == safety_findings(instrument, example, mappings)
+
+
+def test_an_answer_in_words_is_not_passed_over(mappings: Mappings) -> None:
+    """Nobody could read it: it is kept as such, and what it might have said about self-harm is asked for."""
+    resource = response("phq-9", "coded")
+    for item in resource["item"]:
+        if item["linkId"] == "/44260-8":
+            item["answer"] = [{"valueString": "Several days"}]
+    measure = next(
+        each.measure
+        for fact in facts_in(resource, mappings)
+        for each in interpret(fact, mappings)
+        if isinstance(each, Scored)
+    )
+    assert (None, (9,), True) == (measure.total, measure.contradicted, measure.safety_unanswered)
