@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from service.domain import state
-from service.outbound.careplan import InvalidPlan, render, retract
+from service.outbound.careplan import InvalidPlan, render, retract, withheld
 from service.outbound.destination import Permanent, PlanDelivery, Route, Transient
 from service.store.errors import is_transient
 from service.store.values import Delivered, Postponed
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from service.domain.course import Course
+    from service.domain.facts import Code
     from service.domain.mappings import Mappings
+    from service.outbound.careplan import Plan
     from service.outbound.destination import Destination
     from service.settings import Deliveries as DeliverySettings
     from service.store import Store
@@ -253,20 +255,25 @@ class Reconciler:
     async def _sent(self, claimed: Claimed) -> tuple[Route, Mapping[str, Any], tuple[str, ...]]:
         """Send a plan, or keep it back; return its route, what the destination holds, and what it kept of others'."""
         course = state.load(claimed.state)
-        withheld = self._is_withheld(course)
-        if withheld and (claimed.seen is None or claimed.route == Route.WITHHELD):
+        told = tuple(label for label in course.labels if not self._is_withheld(label))
+        if len(told) == len(course.labels):
+            make = retract if claimed.gone else render
+            delivered = await self._destination.deliver(self._delivery(claimed, make(course, self._of(course))))
+            return delivered.route, delivered.ledger, delivered.respected
+        if claimed.seen is None or claimed.route == Route.WITHHELD:
             return Route.WITHHELD, claimed.remote, ()
-        delivered = await self._destination.deliver(self._render(claimed, course, withdrawn=withheld or claimed.gone))
-        return Route.WITHHELD if withheld else delivered.route, delivered.ledger, delivered.respected
+        # The label itself tells what it protects: the destination learns neither.
+        plan = withheld(replace(course, labels=told), self._of(course))
+        delivered = await self._destination.deliver(self._delivery(claimed, plan))
+        return Route.WITHHELD, delivered.ledger, delivered.respected
 
-    def _is_withheld(self, course: Course) -> bool:
-        return bool(self._withhold) and any(
-            not self._withhold.isdisjoint((code, f"{system}|{code}")) for system, code in course.labels
-        )
+    def _is_withheld(self, label: Code) -> bool:
+        return not self._withhold.isdisjoint((label.code, f"{label.system}|{label.code}"))
 
-    def _render(self, claimed: Claimed, course: Course, *, withdrawn: bool) -> PlanDelivery:
-        mappings = self._mappings[course.source]
-        plan = retract(course, mappings) if withdrawn else render(course, mappings)
+    def _of(self, course: Course) -> Mappings:
+        return self._mappings[course.source]
+
+    def _delivery(self, claimed: Claimed, plan: Plan) -> PlanDelivery:
         return PlanDelivery(
             course_id=claimed.course_id,
             revision=claimed.revision,

@@ -114,13 +114,26 @@ def retract(course: Course, mappings: Mappings) -> Plan:
     course_goals = [
         (role, resource | {"lifecycleStatus": "entered-in-error"}) for role, resource in goals(course, mappings)
     ]
-    resource = _base(course, mappings)
-    resource["text"] = text("generated", f"<p>{html.escape(_WITHDRAWN)}</p>")
-    resource["status"] = "entered-in-error"
+    resource = _withdrawn_careplan(course, mappings)
     if course_goals:
         resource["goal"] = _goal_references(course_goals)
     asked = [(role, _withdrawn(body)) for role, body in (*reviews(course, mappings), *flags(course, mappings))]
     return _validated(course, [(CAREPLAN, resource), *course_goals, *asked])
+
+
+def withheld(course: Course, mappings: Mappings) -> Plan:
+    """Return what takes a plan back from a destination that must not learn more: its CarePlan, `entered-in-error`.
+
+    Nothing else is in it: the roles of goals and Tasks would tell what they are about. Raises InvalidPlan.
+    """
+    return _validated(course, [(CAREPLAN, _withdrawn_careplan(course, mappings))])
+
+
+def _withdrawn_careplan(course: Course, mappings: Mappings) -> Element:
+    resource = _base(course, mappings)
+    resource["text"] = text("generated", f"<p>{html.escape(_WITHDRAWN)}</p>")
+    resource["status"] = "entered-in-error"
+    return resource
 
 
 def _withdrawn(resource: Element) -> Element:

@@ -42,6 +42,11 @@ _SERVERS_OWN = ("versionId", "lastUpdated")
 _ENTERED_IN_ERROR = "entered-in-error"
 _FINAL = frozenset({"completed", "revoked", "cancelled", "rejected", "failed", _ENTERED_IN_ERROR})
 _PAUSED = "on-hold"
+# Statuses by which somebody has taken up a Task that we ask for, or has ended a Flag that we hold active.
+_TAKEN_UP = {
+    ("Task", "requested"): frozenset({"received", "accepted", "ready", "in-progress"}),
+    ("Flag", "active"): frozenset({"inactive"}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str |
             resource.pop(name, None)
     respected = None
     if (status_element := STATUS.get(kind)) is not None:
-        resource[status_element], respected = _status(ours[status_element], remote.get(status_element), asked)
+        resource[status_element], respected = _status(kind, ours[status_element], remote.get(status_element), asked)
     resource["meta"] = _meta(ours["meta"], remote.get("meta"))
     return Merged(resource, canonical(resource) != canonical(ours), respected)
 
@@ -107,11 +112,11 @@ def canonical(resource: Element) -> bytes:
     return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
 
 
-def _status(wanted: str, remote: object, asked: str | None) -> tuple[str, str | None]:
+def _status(kind: str, wanted: str, remote: object, asked: str | None) -> tuple[str, str | None]:
     """Return the status that the resource should have, and it again if it is a clinician's that stays."""
     if not isinstance(remote, str) or remote in {wanted, asked} or wanted == _ENTERED_IN_ERROR:
         return wanted, None
-    if remote in _FINAL:
+    if remote in _FINAL or remote in _TAKEN_UP.get((kind, wanted), ()):
         return remote, remote
     if remote == _PAUSED and wanted not in _FINAL:
         return remote, remote

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.domain.course import FocusArea, Phase, course_id
+from service.domain.course import Finding, FindingState, FocusArea, Phase, Severity, course_id
 from service.domain.facts import PatientKey
-from service.outbound.careplan import Plan, render, retract
+from service.outbound.careplan import Plan, render, retract, withheld
 from service.outbound.destination import Delivered, Permanent, PlanDelivery, Route, Transient
 from service.outbound.ehr import EhrDestination
 from service.outbound.fhir_client import FhirClient
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 
 NOTE = {"text": "Spoke with the partner by phone"}
 WALK = {"detail": {"status": "not-started", "description": "Walk every day"}}
+SAFETY = Finding(
+    id="safety.self-harm-item/x",
+    rule="safety.self-harm-item",
+    version=1,
+    severity=Severity.CRITICAL,
+    raised=date(2026, 3, 4),
+    due=date(2026, 3, 4),
+    values=(("instrument", "phq-9"), ("on", "2026-03-04"), ("item", 9)),
+    facts=("QuestionnaireResponse/x",),
+    source="kroenke-2001",
+)
 CONDITION = {
     "resourceType": "Condition",
     "clinicalStatus": {
@@ -202,6 +213,39 @@ async def test_a_plan_that_a_clinician_ended_stays_ended(
     third = await ehr.deliver(delivery(render(replace(course, held=11), mappings), second))
     assert status == (await chart.read(careplan_of(course)))["status"]
     assert (f"careplan {status}",) == second.respected == third.respected
+
+
+async def test_a_task_that_a_clinician_completed_is_never_reopened(
+    chart: Chart, ehr: EhrDestination, course: Course, mappings: Mappings
+) -> None:
+    """Whatever the plan asks for later, and without a ledger too; what they wrote on it stays."""
+    asking = replace(course, findings=(SAFETY,))
+    first = await ehr.deliver(delivery(render(asking, mappings)))
+    task = f"Task/{course.resource_id(f'task/{SAFETY.id}')}"
+    assert "requested" == (await chart.read(task))["status"]
+    await chart.edit(task, status="completed", note=[NOTE])
+    still = replace(SAFETY, values=(*SAFETY.values, ("score", 3)))
+    closed = replace(SAFETY, state=FindingState.CLOSED, closed=date(2026, 3, 11))
+    after = first
+    for findings in ((still,), (closed,), (SAFETY,), ()):
+        after = await ehr.deliver(delivery(render(replace(asking, findings=findings), mappings), after))
+        held = await chart.read(task)
+        assert ("completed", [NOTE]) == (held["status"], held["note"])
+    await ehr.deliver(delivery(render(asking, mappings)))
+    assert "completed" == (await chart.read(task))["status"]
+
+
+async def test_a_withheld_plan_is_taken_back_and_tells_nothing_new(
+    chart: Chart, ehr: EhrDestination, course: Course, mappings: Mappings
+) -> None:
+    """All that the server holds of it is entered in error."""
+    asking = replace(course, findings=(SAFETY,))
+    first = await ehr.deliver(delivery(render(asking, mappings)))
+    await ehr.deliver(delivery(withheld(asking, mappings), first))
+    for kind, role in (("CarePlan", "careplan"), ("Goal", "goal/phq-9"), ("Task", f"task/{SAFETY.id}")):
+        held = await chart.read(f"{kind}/{course.resource_id(role)}")
+        assert "entered-in-error" == held["lifecycleStatus" if kind == "Goal" else "status"]
+    assert "entered-in-error" == (await chart.read(f"Flag/{course.resource_id(f'flag/{SAFETY.id}')}"))["status"]
 
 
 async def test_eight_workers_at_once_leave_one_plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 
 from service.decisions import decide
 from service.deliveries import LOOK_S, Reconciler
-from service.domain.facts import PatientKey
+from service.domain.facts import Code, PatientKey
 from service.domain.projection import project
 from service.health import Health
 from service.metrics import create_metrics
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.domain.mappings import Mappings
+    from service.outbound.careplan import Plan
     from service.store import PatientUpdate
 
 AT_ONCE_S = LOOK_S / 2
 """Sooner than this nothing comes by the next look alone (seconds)."""
 NAME = "held"
+PART_2 = Code("http://terminology.hl7.org/CodeSystem/v3-ActCode", "42CFRPart2")
+OTHER = Code("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "R")
 
 
 class Held:
@@ -43,11 +47,13 @@ class Held:
     def __init__(self) -> None:
         self.taken: asyncio.Queue[int] = asyncio.Queue()
         """Counters of the plans that have come, in their order."""
+        self.plans: list[Plan] = []
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def deliver(self, delivery: PlanDelivery) -> Delivered:
         """Take a plan once the gate is open."""
+        self.plans.append(delivery.plan)
         self.taken.put_nowait(delivery.counter)
         await self.gate.wait()
         return Delivered({}, Route.TOPIC)
@@ -70,9 +76,10 @@ async def store(url: str) -> AsyncIterator[Store]:
         yield opened
 
 
-def update(patient: str, held: int, mappings: Mappings) -> PatientUpdate:
-    """Return what is written for a patient after so many sessions."""
-    projection = project(PatientKey("main", patient), sessions(held), week(20), mappings)
+def update(patient: str, held: int, mappings: Mappings, labels: tuple[Code, ...] = ()) -> PatientUpdate:
+    """Return what is written for a patient after so many sessions, whose records have these labels."""
+    facts = [replace(fact, labels=labels) for fact in sessions(held)]
+    projection = project(PatientKey("main", patient), facts, week(20), mappings)
     return decide(projection, [], ("Encounter/x",), mappings).update
 
 
@@ -84,11 +91,13 @@ async def write(store: Store, one: PatientUpdate) -> None:
 
 
 @asynccontextmanager
-async def reconciling(store: Store, destination: Held, mappings: Mappings) -> AsyncIterator[Reconciler]:
+async def reconciling(
+    store: Store, destination: Held, mappings: Mappings, withhold: tuple[str, ...] = ()
+) -> AsyncIterator[Reconciler]:
     """Run the loop, and stop it in order at the end."""
     metrics = create_metrics(topics={"main": ()}, destinations=[NAME], reasons=[])
     vitals = Vitals(metrics, Health(), lambda: datetime.now(UTC))
-    reconciler = Reconciler(store, destination, {"main": mappings}, Deliveries(), vitals)
+    reconciler = Reconciler(store, destination, {"main": mappings}, Deliveries(), vitals, withhold=withhold)
     stop = asyncio.Event()
     running = asyncio.create_task(reconciler.run(stop))
     try:
@@ -163,3 +172,29 @@ async def test_what_has_ended_is_reported_before_the_loop_ends(store: Store, map
         await destination.taken.get()
         asyncio.get_running_loop().call_later(0.05, destination.gate.set)
     assert Pending(0, None) == await store.deliveries.pending(NAME)
+
+
+@pytest.mark.parametrize("withhold", ["42CFRPart2", "http://terminology.hl7.org/CodeSystem/v3-ActCode|42CFRPart2"])
+async def test_plan_with_a_withheld_label_is_not_sent_and_one_that_was_sent_is_taken_back(
+    withhold: str, store: Store, mappings: Mappings
+) -> None:
+    """What takes it back names neither the label nor anything of the course; the next change sends nothing."""
+    destination = Held()
+    await write(store, update("never", 3, mappings, (PART_2,)))
+    await write(store, update("before", 3, mappings))
+    async with reconciling(store, destination, mappings, (withhold,)) as reconciler:
+        assert 1 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+        await write(store, update("before", 4, mappings, (PART_2, OTHER)))
+        reconciler.wake()
+        assert 2 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+        await write(store, update("before", 5, mappings, (PART_2,)))
+        await write(store, update("open", 3, mappings, (OTHER,)))
+        reconciler.wake()
+        assert 1 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+    sent, taken_back, other = destination.plans
+    assert ["Patient/before", "Patient/before", "Patient/open"] == [sent.patient, taken_back.patient, other.patient]
+    (careplan,) = (resource for _, resource in taken_back.resources)
+    assert "entered-in-error" == careplan["status"]
+    assert [{"system": OTHER.system, "code": OTHER.code}] == careplan["meta"]["security"]
+    assert not careplan.keys() & {"activity", "goal", "extension", "description"}
+    assert await store.deliveries.bring_up_to_date(NAME, datetime.now(UTC)) == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from service.domain.facts import Code
 from service.domain.mapping_files import parse
-from service.outbound.careplan import render, retract
+from service.outbound.careplan import render, retract, withheld
 from service.outbound.validity import surely_valid
 from tests import courses
 from tests.conftest import MAPPINGS
@@ -38,6 +38,12 @@ KINDS = (
     "Annotation",
     "Meta",
     "Quantity",
+    "Task",
+    "TaskRestriction",
+    "Flag",
+    "Provenance",
+    "ProvenanceAgent",
+    "ProvenanceEntity",
 )
 NAMES = sorted(
     {field.alias or name for kind in KINDS for name, field in get_fhir_model_class(kind).model_fields.items()}
@@ -60,7 +66,11 @@ def _resources() -> list[Element]:
         {path.relative_to(MAPPINGS).as_posix(): path.read_bytes() for path in MAPPINGS.rglob("*") if path.is_file()}
     )
     labelled = [replace(course, labels=LABELS) for course in courses.states().values()]
-    plans = [*(render(course, mappings) for course in labelled), retract(labelled[0], mappings)]
+    plans = [
+        *(render(course, mappings) for course in labelled),
+        *(retract(course, mappings) for course in labelled),
+        withheld(labelled[0], mappings),
+    ]
     return [resource for plan in plans for _, resource in plan.resources]
 
 
@@ -144,6 +154,7 @@ def _spoil_names(draw: st.DrawFn, part: Element, others: list[Any]) -> None:
 
 def test_every_resource_of_a_plan_is_taken_without_its_model() -> None:
     """Else rendering would be as slow as the models are, and nothing else would tell."""
+    assert {"CarePlan", "Goal", "Task", "Flag", "Provenance"} == {each["resourceType"] for each in RESOURCES}
     assert [] == [resource for resource in RESOURCES if not surely_valid(model_of(resource), resource)]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.domain.course import Finding, Severity
 from service.outbound.careplan import render
 from service.outbound.merging import canonical, entries, merge, retired
 from tests import courses
@@ -116,6 +119,47 @@ def test_a_status_that_a_clinician_set_stays(
     """Unless it is the one that we asked for before, or the records are withdrawn."""
     merged = merge({**ours, "status": wanted}, {**ours, "status": remote}, sent=entries(ours), asked=asked)
     assert (stays or wanted, stays) == (merged.resource["status"], merged.respected)
+
+
+SAFETY = Finding(
+    "safety.self-harm-item/x",
+    "safety.self-harm-item",
+    1,
+    Severity.CRITICAL,
+    date(2026, 3, 4),
+    date(2026, 3, 4),
+    (),
+    ("QuestionnaireResponse/x",),
+    "kroenke-2001",
+)
+
+
+@pytest.mark.parametrize(
+    ("role", "asked", "remote", "wanted", "stays"),
+    [
+        ("task", "requested", "completed", "requested", "completed"),
+        ("task", "requested", "completed", "cancelled", "completed"),
+        ("task", None, "completed", "requested", "completed"),
+        ("task", "requested", "in-progress", "requested", "in-progress"),
+        ("task", "requested", "accepted", "requested", "accepted"),
+        ("task", "requested", "in-progress", "cancelled", None),
+        ("task", "cancelled", "cancelled", "requested", None),
+        ("task", "requested", "completed", "entered-in-error", None),
+        ("flag", "active", "inactive", "active", "inactive"),
+        ("flag", "inactive", "inactive", "active", None),
+        ("flag", "active", "active", "inactive", None),
+    ],
+)
+def test_what_a_clinician_did_with_a_task_or_flag_stays(
+    mappings: Mappings, role: str, *, asked: str | None, remote: str, wanted: str, stays: str | None
+) -> None:
+    """Completed, it is never asked for again; taken up, it is theirs; given to another, it stays theirs."""
+    course = replace(courses.course(), findings=(SAFETY,), practitioners=("Practitioner/t-1",))
+    ours = dict(render(course, mappings).resources)[f"{role}/{SAFETY.id}"]
+    theirs = {**ours, "status": remote, "owner": {"reference": "Practitioner/t-2"}, "note": [NOTE]}
+    merged = merge({**ours, "status": wanted}, theirs, sent=entries(ours), asked=asked)
+    assert (stays or wanted, stays) == (merged.resource["status"], merged.respected)
+    assert (theirs["owner"], [NOTE]) == (merged.resource["owner"], merged.resource["note"])
 
 
 def test_a_clinicians_target_stays_beside_ours(goal: dict[str, Any]) -> None:
