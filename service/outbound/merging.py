@@ -27,14 +27,14 @@ _VALUES = {
     "Goal": ("text", "achievementStatus", "description", "subject", "startDate", "statusDate", "expressedBy"),
     "Task": ("intent", "priority", "code", "description", "focus", "for", "authoredOn", "reasonCode", "restriction"),
     "Flag": ("code", "subject", "period"),
-    "Provenance": ("recorded",),
+    "Provenance": ("target", "recorded", "policy", "agent", "entity"),  # nobody else's: policies are bare strings
 }
 _LISTS = {
     "CarePlan": ("extension", "identifier", "category", "addresses", "goal", "activity", "contributor", "replaces"),
     "Goal": ("extension", "identifier", "category", "addresses", "target"),
     "Task": ("extension", "identifier", "basedOn"),
     "Flag": ("extension", "identifier", "category"),
-    "Provenance": ("target", "policy", "agent", "entity"),
+    "Provenance": (),
 }
 _META_LISTS = ("profile", "security", "tag")
 _SERVERS_OWN = ("versionId", "lastUpdated")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.domain.forms import FHIR_BASE
-from service.outbound.elements import AUTHOR, Element, instant, meta, references
+from service.outbound.elements import AUTHOR, Element, instant, meta, references, source_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,8 +41,14 @@ def provenance(course: Course, mappings: Mappings, resources: Sequence[tuple[str
         "recorded": f"{course.opened.isoformat()}T00:00:00Z" if course.latest is None else instant(course.latest),
         "policy": [*_policies(course, mappings)],
         "agent": [{"type": _ASSEMBLER, "who": {"display": AUTHOR}}],
-        "entity": [{"role": "source", "what": each} for each in references(_facts(course))],
+        "entity": [{"role": "source", "what": _named(course, fact)} for fact in _facts(course)],
     }
+
+
+def _named(course: Course, fact: str) -> Element:
+    """Return a reference to a fact by identifier: the source has it, and a server that the plan goes to may not."""
+    kind = fact.partition("/")[0]
+    return {"type": kind, "identifier": {"system": source_uri(course.source), "value": fact}}
 
 
 def _policies(course: Course, mappings: Mappings) -> Iterator[str]:

@@ -267,7 +267,11 @@ async def test_a_plan_that_was_deleted_in_the_ehr_is_created_again(
     chart: Chart, ehr: EhrDestination, course: Course, mappings: Mappings
 ) -> None:
     """At the next change of the course, not before."""
-    first = await ehr.deliver(delivery(render(course, mappings)))
+    plan = render(course, mappings)
+    first = await ehr.deliver(delivery(plan))
+    for _, resource in reversed(plan.resources):  # what refers to it goes first
+        if resource["resourceType"] not in {"CarePlan", "Goal"}:
+            await chart.delete(f"{resource['resourceType']}/{resource['id']}")
     await chart.delete(careplan_of(course))
     await ehr.deliver(delivery(render(replace(course, held=10), mappings), first))
     assert "active" == (await chart.read(careplan_of(course)))["status"]

@@ -108,7 +108,7 @@ def test_provenance_names_the_facts_the_rules_and_the_mappings(mappings: Mapping
     provenance = resources["provenance"]
     assert f"https://ipt-bridge.org/fhir/mappings/{mappings.digest}" in provenance["policy"]
     assert "https://ipt-bridge.org/fhir/rule/safety.self-harm-item|2" in provenance["policy"]
-    facts = {entity["what"]["reference"] for entity in provenance["entity"]}
+    facts = {entity["what"]["identifier"]["value"] for entity in provenance["entity"]}
     assert {"QuestionnaireResponse/qr-9", *(measure.fact for measure in one.measures)} <= facts
     others = [f"{each['resourceType']}/{each['id']}" for role, each in resources.items() if role != "provenance"]
     assert others == [target["reference"] for target in provenance["target"]]
