@@ -126,6 +126,12 @@ def gad7(resource_id: str, authored: datetime, total: int) -> Fact:
     return response(resource_id, "http://loinc.org/q/69737-5", authored, coded(GAD_7, spread(total, 7)))
 
 
+def phq9m(resource_id: str, authored: datetime, total: int) -> Fact:
+    """Return a PHQ-9M with this total, of which item 9 has no points."""
+    answers = [Answer(f"phq9m-{item}", number=float(points)) for item, points in enumerate([*spread(total, 8), 0], 1)]
+    return response(resource_id, "https://ipt-bridge.org/fhir/Questionnaire/phq-9m", authored, answers)
+
+
 def spread(total: int, items: int) -> list[int]:
     """Return points of 0 to 3 for each item, adding up to `total`."""
     return [min(3, max(0, total - 3 * place)) for place in range(items)]

@@ -14,7 +14,7 @@ import pytest
 
 from service.domain.course import FindingState
 from service.domain.projection import project
-from tests.history import PATIENT, assessment, course_of, encounter, ending, found, gad7, phq9, sessions, week
+from tests.history import PATIENT, assessment, course_of, encounter, ending, found, gad7, phq9, phq9m, sessions, week
 
 if TYPE_CHECKING:
     from service.domain.facts import Fact
@@ -85,6 +85,16 @@ def test_the_review_asks_for_reliable_improvement_and_a_quarter(
     """Five of twelve points are many and not reliable; six of twenty-six are reliable and few."""
     facts = [assessment(), *sessions(8), phq9("p-1", week(0), first), phq9("p-2", week(7), latest)]
     assert asked == bool(found(course_of(facts, week(7.5), mappings), "review.firm"))
+
+
+@pytest.mark.parametrize(("latest", "asked"), [(16, True), (15, False)])
+def test_a_measure_without_a_published_reliable_change_is_reviewed_by_the_quarter_alone(
+    latest: int, *, asked: bool, mappings: Mappings
+) -> None:
+    """PHQ-9M of an adolescent: from twenty points, fifteen are a quarter fewer."""
+    facts = [assessment(protocol="adolescent"), *sessions(8), phq9m("p-1", week(0), 20), phq9m("p-2", week(7), latest)]
+    reviews = found(course_of(facts, week(7.5), mappings), "review.firm")
+    assert ["PHQ-9M"] * asked == [dict(each.values)["instrument"] for each in reviews]
 
 
 def test_the_review_closes_with_the_improvement_and_opens_anew_if_it_is_lost(mappings: Mappings) -> None:

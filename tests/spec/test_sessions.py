@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from service.domain.codes import SNOMED_CT
-from service.domain.course import SessionKind, SessionState
+from service.domain.course import FindingState, SessionKind, SessionState
 from service.domain.facts import Code
 from tests.history import IPT, MONDAY, assessment, course_of, encounter, found, session_form, sessions, week
 
@@ -84,6 +85,14 @@ def test_a_number_of_sessions_that_the_protocol_does_not_have_is_told(
     course = course_of([assessment(planned=planned), *sessions(1)], week(1), mappings)
     assert planned == course.planned_sessions
     assert asked == bool(found(course, "sessions.planned-out-of-range"))
+
+
+def test_a_number_that_the_protocol_does_not_have_is_history_once_another_takes_its_place(mappings: Mappings) -> None:
+    """Told on the day on which it was planned, and closed on the day on which it no longer is."""
+    facts = [assessment(planned=17), *sessions(6), assessment("again", week(5), planned=14)]
+    (lived,) = found(course_of(facts, week(4), mappings), "sessions.planned-out-of-range")
+    (late,) = found(course_of(facts, week(6), mappings), "sessions.planned-out-of-range")
+    assert replace(lived, state=FindingState.CLOSED, closed=week(5).date()) == late
 
 
 def test_another_number_of_sessions_is_told(mappings: Mappings) -> None:

@@ -11,7 +11,9 @@ from service.domain.rules.case import Raised
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
 
+    from service.domain.course import ProtocolSpan
     from service.domain.mappings import Mappings
     from service.domain.protocols import Protocol
     from service.domain.rules.case import Case, Values
@@ -49,7 +51,7 @@ def _planned(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
 
     A continuation, agreed on the ending form, may go beyond it.
     """
-    del mappings
+    del protocol
     given = [(form.numbers[_PLANNED], form) for form in case.forms if form.numbers and _PLANNED in form.numbers]
     for (before, earlier), (number, form) in pairwise(given):
         if number != before:
@@ -57,14 +59,24 @@ def _planned(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
             values: Values = {"to": number, "from": before, "on": on.isoformat()}
             facts = (earlier.reference, form.reference)
             yield Raised("sessions.planned-changed", on, values, facts, key=form.reference)
-    if not given:
-        return
-    number, form = given[-1]
-    least, most = protocol.sessions.minimum.count, protocol.sessions.maximum.count
-    if form.kind is FormKind.ENDING or least <= number <= most or number != case.planned_sessions:
-        return
-    values = {"planned": number, "minimum": least, "maximum": most}
-    yield Raised("sessions.planned-out-of-range", form.start.date(), values, (form.reference,), closed=case.ended)
+    for place, (number, form) in enumerate(given):
+        on = form.start.date()
+        # Judged by the protocol of the day, until another number or another protocol takes its place.
+        followed, *ahead = _followed_from(on, case.protocols)
+        sessions = mappings.protocols[followed.protocol].sessions
+        least, most = sessions.minimum.count, sessions.maximum.count
+        if form.kind is FormKind.ENDING or least <= number <= most:
+            continue
+        values = {"planned": number, "minimum": least, "maximum": most}
+        ends = [later.start.date() for _, later in given[place + 1 : place + 2]] + [span.since for span in ahead[:1]]
+        closed = min([*ends, *([case.ended] if case.ended else [])], default=None)
+        facts = (form.reference,)
+        yield Raised("sessions.planned-out-of-range", on, values, facts, key=form.reference, closed=closed)
+
+
+def _followed_from(day: date, spans: tuple[ProtocolSpan, ...]) -> tuple[ProtocolSpan, ...]:
+    """The protocol that is followed on a day, and those that follow it."""
+    return spans[max((place for place, span in enumerate(spans) if span.since <= day), default=0) :]
 
 
 RULES = (_changed, _excluded, _planned)

@@ -61,7 +61,10 @@ def _reviews(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
     yield from islice(_asked(look, case, series, without(start, series.improved(threshold))), 1)
     if firm is not None:
         threshold = mappings.threshold("review.firm", "improvement")
-        slow = without(start, both(series.improved(threshold), series.better))
+        enough = series.improved(threshold)
+        if series.instrument.reliable_change is not None:
+            enough = both(enough, series.better)
+        slow = without(start, enough)
         for raised in _asked(_Review("review.firm", firm, ended, threshold), case, series, slow):
             yield raised._replace(due=raised.on + plan.firm_due.days)
 
