@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from service.domain.course import Finding, FindingState, FocusArea, Phase, Severity, course_id
+from service.domain.course import Answered, Finding, FindingState, FocusArea, Phase, Severity, course_id
 from service.domain.facts import PatientKey
 from service.outbound.careplan import Plan, render, retract, withheld
 from service.outbound.destination import Delivered, Permanent, PlanDelivery, Route, Transient
@@ -213,6 +213,58 @@ async def test_a_plan_that_a_clinician_ended_stays_ended(
     third = await ehr.deliver(delivery(render(replace(course, held=11), mappings), second))
     assert status == (await chart.read(careplan_of(course)))["status"]
     assert (f"careplan {status}",) == second.respected == third.respected
+
+
+async def test_tasks_a_flag_and_provenance_arrive(
+    chart: Chart, ehr: EhrDestination, course: Course, mappings: Mappings
+) -> None:
+    """A Task for each finding that is due, a Flag for safety, and where all of it comes from."""
+    review = course.findings[0]
+    await ehr.deliver(delivery(render(replace(course, findings=(SAFETY, review)), mappings)))
+    tasks = [f"Task/{course.resource_id(f'task/{each.id}')}" for each in (SAFETY, review)]
+    held = [await chart.read(task) for task in tasks]
+    assert [("requested", "stat"), ("requested", "urgent")] == [(task["status"], task["priority"]) for task in held]
+    flag = f"Flag/{course.resource_id(f'flag/{SAFETY.id}')}"
+    assert "active" == (await chart.read(flag))["status"]
+    provenance = await chart.read(f"Provenance/{course.resource_id('provenance')}")
+    told = {each["reference"] for each in provenance["target"]}
+    assert {careplan_of(course), goal_of(course, "goal/phq-9"), *tasks, flag} <= told
+    assert {*SAFETY.facts, *review.facts} <= {each["what"]["identifier"]["value"] for each in provenance["entity"]}
+
+
+@pytest.mark.parametrize("status", ["accepted", "in-progress", "rejected"])
+async def test_a_task_that_a_clinician_took_up_stays_so(
+    status: str, chart: Chart, ehr: EhrDestination, course: Course, mappings: Mappings
+) -> None:
+    """With the owner whom they named, though what it says changes; until the finding is answered another way."""
+    first = await ehr.deliver(delivery(render(replace(course, findings=(SAFETY,)), mappings)))
+    task, owner = f"Task/{course.resource_id(f'task/{SAFETY.id}')}", {"reference": course.practitioners[0]}
+    await chart.edit(task, status=status, owner=owner)
+    told = replace(SAFETY, values=(*SAFETY.values[:-1], ("item", 8)))
+    second = await ehr.deliver(delivery(render(replace(course, findings=(told,)), mappings), first))
+    held = await chart.read(task)
+    assert (status, owner, f"task/{SAFETY.id} {status}") == (held["status"], held["owner"], second.respected[0])
+    contact = Answered(date(2026, 3, 5), None, "Encounter/e-9")
+    answered = replace(told, state=FindingState.ANSWERED, answered=contact)
+    await ehr.deliver(delivery(render(replace(course, findings=(answered,)), mappings), second))
+    assert ("rejected" if status == "rejected" else "cancelled") == (await chart.read(task))["status"]
+
+
+async def test_a_flag_that_a_clinician_ended_stays_ended_and_one_that_we_ended_comes_back(
+    chart: Chart, ehr: EhrDestination, course: Course, mappings: Mappings
+) -> None:
+    """A contact that answered a safety finding may be withdrawn: then the Flag is active again."""
+    flag = f"Flag/{course.resource_id(f'flag/{SAFETY.id}')}"
+    contact = Answered(date(2026, 3, 5), None, "Encounter/e-9")
+    answered = replace(SAFETY, state=FindingState.ANSWERED, answered=contact)
+    told = replace(SAFETY, values=(*SAFETY.values[:-1], ("item", 8)))
+    after = None
+    for finding, status in ((answered, "inactive"), (SAFETY, "active")):
+        after = await ehr.deliver(delivery(render(replace(course, findings=(finding,)), mappings), after))
+        assert status == (await chart.read(flag))["status"]
+    await chart.edit(flag, status="inactive")
+    after = await ehr.deliver(delivery(render(replace(course, findings=(told,)), mappings), after))
+    assert ("inactive", (f"flag/{SAFETY.id} inactive",)) == ((await chart.read(flag))["status"], after.respected)
 
 
 async def test_a_task_that_a_clinician_completed_is_never_reopened(

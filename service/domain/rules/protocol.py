@@ -70,8 +70,8 @@ def _planned(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
         values = {"planned": number, "minimum": least, "maximum": most}
         ends = [later.start.date() for _, later in given[place + 1 : place + 2]] + [span.since for span in ahead[:1]]
         closed = min([*ends, *([case.ended] if case.ended else [])], default=None)
-        facts = (form.reference,)
-        yield Raised("sessions.planned-out-of-range", on, values, facts, key=form.reference, closed=closed)
+        rule, fact = "sessions.planned-out-of-range", form.reference
+        yield Raised(rule, on, values, (fact,), key=fact, closed=closed)
 
 
 def _followed_from(day: date, spans: tuple[ProtocolSpan, ...]) -> tuple[ProtocolSpan, ...]:
