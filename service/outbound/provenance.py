@@ -66,10 +66,24 @@ def _facts(course: Course) -> list[str]:
     for session in course.sessions:
         found |= dict.fromkeys(f"Encounter/{each}" for each in session.encounters)
         found |= dict.fromkeys(f"QuestionnaireResponse/{each}" for each in session.forms)
-    for told in (course.documented, course.focus_areas, course.goals, course.measures):
+    for told in (
+        course.documented,
+        course.exclusions,
+        course.focus_areas,
+        course.focus_history,
+        course.goals,
+        course.measures,
+    ):
         found |= dict.fromkeys(each.fact for each in told)
     for finding in course.findings:
         found |= dict.fromkeys(finding.facts)
         if finding.answered is not None:
             found[finding.answered.fact] = None
+    found |= dict.fromkeys(each.fact for each in course.protocols if each.fact is not None)
+    for aspect in course.well_being:
+        found |= dict.fromkeys((aspect.first_fact, aspect.latest_fact))
+    if course.outcome is not None:
+        found |= dict.fromkeys(course.outcome.facts)
+    if course.ending is not None:
+        found[course.ending.fact] = None
     return list(found) or [course.anchor]
