@@ -10,7 +10,7 @@ from service.domain.forms import CourseField
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from service.domain.evidence import Form
+    from service.domain.evidence import Form, Meeting
     from service.domain.mappings import Mappings
     from service.domain.protocols import Protocol, SiteProtocol
     from service.domain.treatments import Treatment
@@ -81,7 +81,7 @@ def _fits(rule: SiteProtocol, treatment: Treatment, aged: Form | None) -> str | 
     return fact
 
 
-def exclusions(treatment: Treatment, forms: list[Form], protocol: Protocol) -> Iterator[Documented]:
+def exclusions(meetings: list[Meeting], forms: list[Form], protocol: Protocol) -> Iterator[Documented]:
     """Yield what speaks against a protocol, each with the first fact that names it."""
     if not protocol.exclusions:
         return
@@ -92,7 +92,7 @@ def exclusions(treatment: Treatment, forms: list[Form], protocol: Protocol) -> I
             for form in forms
             if exclusion.code in form.values.get(CourseField.EXCLUSION, ())
         ]
-        naming += [(m.start, m.reference) for m in treatment.meetings if reasons.intersection(m.reasons)]
+        naming += [(m.start, m.reference) for m in meetings if reasons.intersection(m.reasons)]
         if naming:
             start, fact = min(naming)
             yield Documented(exclusion.code, start.date(), fact)

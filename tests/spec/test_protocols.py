@@ -186,6 +186,24 @@ def test_the_adult_protocol_excludes_nothing(mappings: Mappings) -> None:
     assert ((), []) == (course.exclusions, found(course, "protocol.exclusion"))
 
 
+def test_another_protocol_closes_what_speaks_against_the_one_before(mappings: Mappings) -> None:
+    """It stays in the history; and where the protocol it speaks against comes later, it is told then."""
+    away = [assessment(protocol="adolescent", exclusions=["psychosis"]), *sessions(4)]
+    (told,) = found(course_of(away, week(2), mappings), "protocol.exclusion")
+    (closed,) = found(
+        course_of([*away, assessment("again", week(3), protocol="adult-standard")], week(4), mappings),
+        "protocol.exclusion",
+    )
+    assert (told.id, told.raised, week(3).date()) == (closed.id, closed.raised, closed.closed)
+
+    toward = [assessment(exclusions=["psychosis"], protocol="adult-standard"), *sessions(4)]
+    (late,) = found(
+        course_of([*toward, assessment("again", week(3), protocol="adolescent")], week(4), mappings),
+        "protocol.exclusion",
+    )
+    assert (week(3).date(), None) == (late.raised, late.closed)
+
+
 # --- the WHO's group
 
 

@@ -58,7 +58,6 @@ class Case(NamedTuple):
     ending: Ending | None
     protocols: tuple[ProtocolSpan, ...]
     plans: tuple[Plan, ...]
-    exclusions: tuple[Documented, ...]
     began: str
     """Reference of the fact that it began with: its anchor may name none."""
     sex: Sex | None

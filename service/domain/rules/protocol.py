@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from service.domain.choice import exclusions
 from service.domain.facts import Code
 from service.domain.forms import FHIR_BASE, CourseField, FormKind
 from service.domain.rules.case import Raised
@@ -36,14 +37,27 @@ def _changed(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Rai
 
 
 def _excluded(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
-    """What the protocol is not meant for asks for a clinician; the protocol stays as it was chosen."""
-    for named in case.exclusions:
-        values: Values = {
-            "protocol": protocol.title,
-            "exclusion": mappings.displays[Code(_EXCLUSION, named.task)].lower(),
-            "on": named.on.isoformat(),
-        }
-        yield Raised("protocol.exclusion", named.on, values, (named.fact,), key=named.task, closed=case.ended)
+    """What the protocol is not meant for asks for a clinician; the protocol stays as it was chosen.
+
+    Another protocol, once it is chosen, closes what speaks against the one before.
+    """
+    del protocol
+    spans = case.protocols
+    for place, span in enumerate(spans):
+        followed = mappings.protocols[span.protocol]
+        ends = [day for day in (*[later.since for later in spans[place + 1 : place + 2]], case.ended) if day]
+        closed = min(ends, default=None)
+        for named in exclusions(case.meetings, case.forms, followed):
+            on = max(named.on, span.since)
+            if closed is not None and on > closed:
+                continue
+            values: Values = {
+                "protocol": followed.title,
+                "exclusion": mappings.displays[Code(_EXCLUSION, named.task)].lower(),
+                "on": named.on.isoformat(),
+            }
+            key = f"{named.task}/{span.since.isoformat()}" if place else named.task
+            yield Raised("protocol.exclusion", on, values, (named.fact,), key=key, closed=closed)
 
 
 def _planned(case: Case, mappings: Mappings, protocol: Protocol) -> Iterator[Raised]:
