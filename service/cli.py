@@ -22,10 +22,12 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from service import app, inspection, operations, reading_screen, screens, whatif
-from service.configuration import ConfigurationError, load_mappings, load_settings
+from service import app, inspection, operations, reading_screen, screens, statements, whatif
+from service.configuration import ConfigurationError, load_mappings, load_settings, load_vendor_profiles
 from service.domain import catalogue
 from service.domain.mappings import MappingError
+from service.outbound.capabilities import NotNegotiable
+from service.outbound.negotiation import negotiate as negotiated
 from service.store import ParkedState, StoreError
 from service.telemetry import configure_logging
 
@@ -320,6 +322,38 @@ async def _what_if(settings: Settings, folder: Path, since: date | None, *, as_j
     return summary
 
 
+@cli.command()
+def negotiate(
+    server: Annotated[str, typer.Argument(metavar="URL|FILE", help="FHIR base URL, or a CapabilityStatement's file.")],
+    smart: Annotated[
+        Path | None, typer.Option("--smart", help="File of its smart-configuration; a URL's own is fetched.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="A file of mappings/ehr/, instead of the one that is recognised.")
+    ] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say by which route each resource of a plan would get into an EHR, and why. Sends no patient data.
+
+    Exit code 1 if the statement is no FHIR R4 server's. Example: `ipt-bridge negotiate https://ehr.example.org/fhir`
+    """
+    profiles = load_vendor_profiles(load_settings(config))
+    if profile is not None and profile not in profiles:
+        raise typer.BadParameter(f"name one of {', '.join(sorted(profiles))}", param_hint="--profile")
+    try:
+        documents = statements.documents(server, smart)
+        found = negotiated(documents.metadata, documents.smart, profiles, base=documents.base, profile=profile)
+    except FileNotFoundError as missing:
+        raise typer.BadParameter(f"no such file: {missing.filename}", param_hint="URL|FILE") from None
+    except NotNegotiable as refused:
+        _not_found(str(refused))
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        screens.negotiated(Console(), found)
+
+
 @parked.command("list")
 def parked_list(
     config: Config = None,
@@ -408,7 +442,7 @@ def _explained(error: Exception) -> int:
     match error:
         case ConfigurationError() | MappingError() | app.NotMigrated():
             text, code = str(error), WRONG_SETTINGS
-        case StoreError():
+        case StoreError() | statements.Unreachable():
             text, code = str(error), UNAVAILABLE
         case KafkaError():
             text = (

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource, NestedSecretsSettingsSource, SecretsSettingsSource
 from pydantic_settings import SettingsError as SourceError
 
-from service.domain.mapping_files import parse
+from service.domain.mapping_files import parse, vendor_profiles
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from service.domain.mappings import Mappings
+    from service.domain.vendors import VendorProfile
 
 CONFIG = "IPT_CONFIG"
 """Environment name of the TOML file's path."""
@@ -117,6 +118,14 @@ def load_mappings(settings: Settings, site: str | None = None) -> Mappings:
     Raises ConfigurationError without the folder, MappingError where a file is wrong.
     """
     return parse(read_mapping_files(mappings_folder(settings)), site)
+
+
+def load_vendor_profiles(settings: Settings) -> dict[str, VendorProfile]:
+    """Return the profiles of EHR servers by name, from the folder of the mappings.
+
+    Raises ConfigurationError without the folder, MappingError where a file is wrong.
+    """
+    return vendor_profiles(read_mapping_files(mappings_folder(settings)))
 
 
 def _path_of(name: str) -> Path | None:

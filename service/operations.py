@@ -15,7 +15,13 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service import app, whatif
-from service.configuration import ConfigurationError, load_mappings, mappings_folder, read_mapping_files
+from service.configuration import (
+    ConfigurationError,
+    load_mappings,
+    load_vendor_profiles,
+    mappings_folder,
+    read_mapping_files,
+)
 from service.domain import state
 from service.domain.mapping_files import parse
 from service.domain.projection import project
@@ -123,6 +129,8 @@ async def check(settings: Settings, *, mappings_only: bool) -> list[Check]:
         count = len(mappings.instruments) + len(mappings.forms) + len(mappings.rules)
         text = f"{count} instruments, forms and rules are sound"
         results.append(Check(f"mappings of source {source}", ok=True, text=text))
+    profiles = load_vendor_profiles(settings)
+    results.append(Check("EHR profiles", ok=True, text=f"{len(profiles)} are sound"))
     if mappings_only:
         return results
     results += await _check_kafka(settings)

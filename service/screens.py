@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from service.domain.compare import What
     from service.operations import Check, Explained, Shown, Verified
     from service.outbound.explain import Reason as Because
+    from service.outbound.negotiation import Negotiated
     from service.store import ParkedItem, Retry
     from service.whatif import Changed, Summary
 
@@ -197,6 +198,24 @@ def verified(console: Console, result: Verified) -> None:
     )
     for source, patient in result.different:
         console.print(f"  {source} {patient}", markup=False)
+
+
+def negotiated(console: Console, found: Negotiated) -> None:
+    """Print the route of each resource, what was decisive, and what will be missing."""
+    software = found.software or "software not named"
+    console.print(f"{software}, FHIR {found.fhir_version}, profile {found.profile}", markup=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("resource", "route", "decisive", "missing"):
+        table.add_column(heading)
+    for kind, each in found.routes.items():
+        table.add_row(kind, each.way.value, Text(each.decisive), Text("\n".join(each.missing) or "–"))
+    console.print(table, highlight=False)
+    auth = found.authentication
+    console.print(f"authentication: {auth.method}; {auth.reason}", markup=False, highlight=False, soft_wrap=True)
+    if auth.token_endpoint:
+        console.print(f"  token endpoint {auth.token_endpoint}", markup=False, highlight=False, soft_wrap=True)
+    for text, source in found.deviations:
+        console.print(Text(f"known: {text}"), Text(source, "dim"), soft_wrap=True)
 
 
 def parked(console: Console, items: Sequence[ParkedItem]) -> None:

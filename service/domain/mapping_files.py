@@ -27,6 +27,7 @@ from service.domain.mappings import EncounterCodes, FocusAreaText, MappingError,
 from service.domain.protocols import CourseBounds, Protocol
 from service.domain.site import PublishedQuestionnaire, Site, joined, published_items, site_forms, site_items
 from service.domain.sourced import FileModel, Source
+from service.domain.vendors import VendorProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound=BaseModel)
 _OTHER_QUESTIONNAIRES = "instruments/others.toml"
 _PUBLISHED = "published-questionnaires.toml"
+_EHR = "ehr/"
 
 
 class _SourcesFile(FileModel):
@@ -123,6 +125,14 @@ def parse(files: Mapping[str, bytes], site: str | None = None) -> Mappings:
     _check_codes(mappings)
     _check_references(mappings, site_file)
     return mappings
+
+
+def vendor_profiles(files: Mapping[str, bytes]) -> dict[str, VendorProfile]:
+    """Return the profiles of EHR servers by name, from the files' bytes; no course and no plan depends on them.
+
+    Raises MappingError.
+    """
+    return _named_by_file(files, _under(files, _EHR), VendorProfile)
 
 
 def _under(files: Mapping[str, bytes], prefix: str, ending: str = ".toml", skip: str = "") -> list[str]:
@@ -320,10 +330,10 @@ def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:  # noqa: AN
 
 
 def _digest(files: Mapping[str, bytes], site_file: str) -> str:
-    """Hash what the service reads: neither documents nor other sites change a plan."""
+    """Hash what the service projects with: neither documents, other sites nor EHR profiles change a plan."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(files):
-        if path == "discarded.toml" or (path.startswith("sites/") and path != site_file):
+        if path == "discarded.toml" or path.startswith(_EHR) or (path.startswith("sites/") and path != site_file):
             continue
         if path.endswith((".toml", ".json")):
             digest.update(f"\0{path}\0{len(files[path])}\0".encode())

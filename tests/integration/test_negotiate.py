@@ -1,0 +1,54 @@
+"""What a real server states, and that it does what its profile says beyond that."""
+
+from __future__ import annotations
+
+import uuid
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import httpx
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from service.cli import cli
+from service.configuration import environment_names
+from service.domain.mapping_files import vendor_profiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from service.sandbox.hapi import FhirServer
+
+
+@pytest.fixture(autouse=True)
+def without_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Start in an empty folder, without any setting in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in environment_names():
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_hapi_takes_everything_in_one_transaction(fhir_server: FhirServer) -> None:
+    """As the service's own deliveries find it."""
+    ran = CliRunner().invoke(cli, ["negotiate", f"{fhir_server.base}/metadata", "--json"])
+    assert 0 == ran.exit_code, ran.output
+    found = orjson.loads(ran.stdout_bytes)
+    assert {"software", "fhirVersion", "profile", "routes", "auth"} == found.keys()
+    assert ("hapi", "4.0.1", "none-stated") == (found["profile"], found["fhirVersion"], found["auth"]["method"])
+    assert {"transaction"} == {each["route"] for each in found["routes"].values()}
+
+
+def test_hapi_does_what_its_profile_says(fhir_server: FhirServer, mapping_files: dict[str, bytes]) -> None:
+    """Ids of our choosing are taken; a stale If-Match has the status that the profile names."""
+    profile = vendor_profiles(mapping_files)["hapi"]
+    assert profile.client_ids is not None
+    assert profile.stale_if_match is not None
+    name = f"negotiated-{uuid.uuid4().hex[:12]}"
+    with httpx.Client(base_url=fhir_server.base, timeout=60) as http:
+        patient = {"resourceType": "Patient", "id": name, "active": True}
+        created = http.put(f"/Patient/{name}", json=patient)
+        http.put(f"/Patient/{name}", json={**patient, "active": False})
+        stale = http.put(f"/Patient/{name}", json=patient, headers={"If-Match": 'W/"1"'})
+    assert profile.client_ids.value == (created.status_code == HTTPStatus.CREATED)
+    assert profile.stale_if_match.value == stale.status_code
