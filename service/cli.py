@@ -11,6 +11,7 @@ import gc
 import logging
 import signal
 import sys
+from contextlib import aclosing
 from dataclasses import asdict
 from datetime import datetime  # noqa: TC003 - typer reads the type of an option
 from pathlib import Path
@@ -305,14 +306,15 @@ def what_if(
 async def _what_if(settings: Settings, folder: Path, since: date | None, *, as_json: bool) -> whatif.Summary:
     """Print each patient's differences as they are found, so that memory stays bounded."""
     summary, console, first = whatif.Summary(), Console(), True
-    found = operations.compared(settings, folder, since, summary, progress=sys.stderr.isatty())
-    async for changed in found:
-        if as_json:
-            sys.stdout.buffer.write(b'{"patients":[\n' if first else b",\n")
-            sys.stdout.buffer.write(orjson.dumps(screens.changed_as_json(changed)))
-        else:
-            screens.changed(console, changed)
-        first = False
+    # Closed here, where the reader of the output may go away: else its store is left to the interpreter.
+    async with aclosing(operations.compared(settings, folder, since, summary, progress=sys.stderr.isatty())) as found:
+        async for changed in found:
+            if as_json:
+                sys.stdout.buffer.write(b'{"patients":[\n' if first else b",\n")
+                sys.stdout.buffer.write(orjson.dumps(screens.changed_as_json(changed)))
+            else:
+                screens.changed(console, changed)
+            first = False
     if as_json:
         sys.stdout.buffer.write(b'{"patients":[' if first else b"\n")
         sys.stdout.buffer.write(b'],"summary":' + orjson.dumps(screens.summary_as_json(summary)) + b"}\n")

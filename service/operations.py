@@ -34,7 +34,7 @@ from service.settings import FhirDestination, KafkaDestination
 from service.store import ParkedKind, ParkedState, Store, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -262,7 +262,7 @@ def _same(patient: PatientKey, record: PatientRecord, mappings: Mappings) -> boo
 
 async def compared(
     settings: Settings, folder: Path, since: date | None, summary: whatif.Summary, *, progress: bool
-) -> AsyncIterator[whatif.Changed]:
+) -> AsyncGenerator[whatif.Changed, None]:
     """Yield each patient whose courses would differ under the mapping files of another folder; write nothing.
 
     Raises ConfigurationError or MappingError where the folder is no sound one.

@@ -322,3 +322,15 @@ def test_relapse_in_maintenance_may_begin_another_course(mappings: Mappings) -> 
     again = [assessment("again", week(20), protocol="brief"), encounter("n-1", week(21))]
     courses = project(PATIENT, maintained(encounter("m-1", week(15)), *again), week(22), mappings).courses
     assert ["adult-standard", "maintenance", "brief"] == [course.protocol for course in courses]
+
+
+def test_an_overrun_initial_phase_stays_in_the_history_of_a_course_that_changed_its_protocol(
+    mappings: Mappings,
+) -> None:
+    """Two sessions are the brief protocol's initial phase; the adult standard allows four."""
+    brief = [assessment(protocol="brief", focus=None), *sessions(5)]
+    changed = [*brief, assessment("again", week(2), protocol="adult-standard", focus=None, ticked=())]
+    (lived,) = found(course_of(brief, week(1.5), mappings), "initial.overrun")
+    first, second = found(course_of(changed, week(5), mappings), "initial.overrun")
+    assert (lived.id, lived.raised, week(2).date()) == (first.id, first.raised, first.closed)
+    assert (week(3).date(), None) == (second.raised, second.closed)
