@@ -347,7 +347,9 @@ def negotiate(
         documents = statements.documents(server, smart)
         found = negotiated(documents.metadata, documents.smart, profiles, base=documents.base, profile=profile)
     except FileNotFoundError as missing:
-        raise typer.BadParameter(f"no such file: {missing.filename}", param_hint="URL|FILE") from None
+        raise typer.BadParameter(
+            f"no such file: {missing.filename} (a URL starts with https://)", param_hint="URL|FILE"
+        ) from None
     except NotNegotiable as refused:
         _not_found(str(refused))
     if as_json:

@@ -14,8 +14,9 @@ import orjson
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_VERSION = re.compile(r"R?(\d{1,2})(?:[A-Z]|\.[\w.-]{1,40})?")
+_VERSION = re.compile(r"R?(\d{1,2})(?:[A-Z]|(\.\d{1,2})[\w.-]{0,40})?")
 _MAJOR = "4"
+_DRAFTS_OF_R5 = frozenset({".2", ".4", ".5", ".6"})  # 4.0 is R4, 4.1 and 4.3 are R4B
 _RELEASES = {"0": "DSTU1", "1": "DSTU2", "3": "STU3", "5": "R5", "6": "R6"}
 _LONGEST_TEXT = 200  # characters of a server's own name that are shown
 _STATEMENTS = frozenset({"CapabilityStatement", "Conformance", "Bundle"})
@@ -149,6 +150,8 @@ def _checked_version(statement: dict[str, Any]) -> str:
     if match[1] != _MAJOR:
         name = f" ({_RELEASES[match[1]]})" if match[1] in _RELEASES else ""
         raise NotNegotiable(f"The server speaks FHIR {version}{name}; FHIR R4 (4.0) is needed.")
+    if match[2] in _DRAFTS_OF_R5:
+        raise NotNegotiable(f"The server speaks FHIR {version} (a draft of R5); FHIR R4 (4.0) is needed.")
     return version
 
 

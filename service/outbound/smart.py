@@ -51,7 +51,8 @@ def _configured(document: dict[str, object]) -> Authentication | None:
     if endpoint is None:
         return None
     capabilities = _texts(document.get("capabilities"))
-    methods = _texts(document.get("token_endpoint_auth_methods_supported"))
+    # Some servers name their methods without `_supported`.
+    methods = _texts(document.get("token_endpoint_auth_methods_supported", document.get("token_endpoint_auth_methods")))
     grants = _texts(document.get("grant_types_supported"))
     named = _texts(document.get("token_endpoint_auth_signing_alg_values_supported"))
     algorithms = tuple(each for each in _OURS if each in named)

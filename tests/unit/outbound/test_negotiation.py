@@ -176,6 +176,8 @@ def test_a_statement_in_a_bundle_is_found(profiles: dict[str, VendorProfile]) ->
     [
         ({**statement(), "fhirVersion": "5.0.0"}, "speaks FHIR 5.0.0 (R5)"),
         ({**statement(), "fhirVersion": "3.0.1"}, "speaks FHIR 3.0.1 (STU3)"),
+        ({**statement(), "fhirVersion": "4.6.0"}, "speaks FHIR 4.6.0 (a draft of R5)"),
+        ({**statement(), "fhirVersion": "current"}, "no version of FHIR"),
         ({"resourceType": "Conformance", "fhirVersion": "1.0.2"}, "DSTU2"),
         ({**statement(), "fhirVersion": None}, "names no fhirVersion"),
         ({**statement(), "rest": [{"mode": "client"}]}, "client's"),
@@ -232,6 +234,7 @@ def test_every_version_of_r4_is_taken(profiles: dict[str, VendorProfile], versio
         ({"software": {"name": "Azure Healthcare APIs"}}, "azure"),
         ({"software": {"name": "Google Cloud Healthcare API"}}, "google"),
         ({"software": {"name": "Own Server"}, "publisher": None}, "generic-r4"),
+        ({"implementation": {"description": "Our own server, hosted on Azure"}}, "generic-r4"),
     ],
 )
 def test_a_profile_is_recognised_by_software_else_by_what_else_is_named(
@@ -261,7 +264,7 @@ def test_the_profile_decides_only_where_the_statement_is_silent(profiles: dict[s
         (
             {
                 "capabilities": ["client-confidential-asymmetric"],
-                "token_endpoint_auth_methods_supported": ["client_secret_post"],
+                "token_endpoint_auth_methods": ["client_secret_post"],
             },
             "backend-services",
             "ask the vendor",
