@@ -91,7 +91,7 @@ def _course(
     protocol = mappings.protocols[spans[-1].protocol]
     ending = ending_of(treatment.forms, protocol)
     closed = ending.on if ending is not None and ending.decision is not Decision.CONTINUE else None
-    treatment.meetings = prepared(treatment.meetings, protocol)
+    treatment.meetings = prepared(treatment.meetings, spans, mappings.protocols)
     joined = join(treatment.meetings, treatment.forms, as_of, protocol.attendance)
     forms = treatment.forms if closed is None else list(_until(closed, treatment.forms, joined))
     done = tuple(documented(forms))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field, replace
+from datetime import date
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,10 @@ from service.domain.course import Session, SessionKind, SessionState
 from service.domain.forms import CourseField, FormKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from datetime import date, datetime
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import datetime
 
-    from service.domain.course import Phase
+    from service.domain.course import Phase, ProtocolSpan
     from service.domain.evidence import Form, Meeting
     from service.domain.protocols import Attendance, Protocol
 
@@ -183,15 +184,27 @@ def _last_without_form(held: list[Sitting], earliest: datetime, latest: datetime
     return next((sitting for sitting in reversed(near) if not sitting.forms), None)
 
 
-def prepared(meetings: list[Meeting], protocol: Protocol) -> list[Meeting]:
+def prepared(
+    meetings: list[Meeting], spans: tuple[ProtocolSpan, ...], protocols: Mapping[str, Protocol]
+) -> list[Meeting]:
     """Return a course's meetings, those that prepare a group marked as such: individual ones before it first meets.
 
+    Each by the protocol that was followed then: one that is changed to in a meeting holds from the next on.
     Other preparatory meetings are known by their code alone.
     """
-    preparation = protocol.preparation
-    if preparation is None or protocol.delivery == preparation.delivery:
-        return meetings
-    remaining = preparation.meetings.count
+    for place, span in enumerate(spans):
+        protocol = protocols[span.protocol]
+        if protocol.preparation is None or protocol.delivery == protocol.preparation.delivery:
+            continue
+        since = span.since if place else date.min
+        until = spans[place + 1].since if place + 1 < len(spans) else date.max
+        followed = [meeting for meeting in meetings if since < meeting.start.date() <= until]
+        marked = _preparing(followed, protocol.preparation.meetings.count)
+        meetings = [marked.get(meeting.reference, meeting) for meeting in meetings]
+    return meetings
+
+
+def _preparing(meetings: list[Meeting], remaining: int) -> dict[str, Meeting]:
     marked: dict[str, Meeting] = {}
     for meeting in sorted(meetings, key=_ORDER):
         if meeting.kind is _PREPARATION:
@@ -203,7 +216,7 @@ def prepared(meetings: list[Meeting], protocol: Protocol) -> list[Meeting]:
         if not meeting.group:
             marked[meeting.reference] = replace(meeting, kind=_PREPARATION, explicit=False)
             remaining -= meeting.state is _HELD
-    return [marked.get(meeting.reference, meeting) for meeting in meetings]
+    return marked
 
 
 def numbered(

@@ -334,3 +334,14 @@ def test_an_overrun_initial_phase_stays_in_the_history_of_a_course_that_changed_
     first, second = found(course_of(changed, week(5), mappings), "initial.overrun")
     assert (lived.id, lived.raised, week(2).date()) == (first.id, first.raised, first.closed)
     assert (week(3).date(), None) == (second.raised, second.closed)
+
+
+def test_the_meeting_before_a_group_is_no_session_when_the_course_changes_to_another_protocol(
+    mappings: Mappings,
+) -> None:
+    """Nor does a change to the group make one of a session that was counted."""
+    group = [assessment(protocol="who-group"), *sessions(4)]
+    adult = [assessment(protocol="adult-standard"), *sessions(4)]
+    for facts, other, held in ((group, "adult-standard", 3), (adult, "who-group", 4)):
+        changed = [*facts, assessment("again", week(3), protocol=other)]
+        assert held == course_of(facts, week(3.5), mappings).held == course_of(changed, week(3.5), mappings).held
