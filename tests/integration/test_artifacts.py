@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 
 from service.cli import cli
 from service.outbound.artifacts import package
+from service.outbound.careplan import render
+from service.sandbox.hapi import FhirServer
 from service.sandbox.patients import generate
 from service.sandbox.validator import Validator
+from tests import courses
 from tests.property.strategies import START
 
 if TYPE_CHECKING:
@@ -20,11 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.domain.mappings import Mappings
-    from service.sandbox.hapi import FhirServer
 
 OURS = "https://ipt-bridge.org/fhir/Questionnaire/"
 # What a definition needs stands before it.
 ORDER = ["CodeSystem", "ValueSet", "ConceptMap", "StructureDefinition", "Questionnaire", "PlanDefinition"]
+PLAN = ["Goal", "CarePlan", "Task", "Flag", "Provenance"]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,13 @@ def knowing(written: Path) -> Iterator[Validator]:
     """A validator that knows the package and nothing else of ours."""
     with Validator([written]) as running:
         yield running
+
+
+@pytest.fixture
+def own_server() -> Iterator[FhirServer]:
+    """A validating server of this test's own: definitions that one has read stay in its cache."""
+    with FhirServer(validate=True) as server:
+        yield server
 
 
 def test_the_package_describes_itself(written: Path, resources: list[dict[str, Any]], mappings: Mappings) -> None:
@@ -95,14 +105,19 @@ def test_every_resource_passes_the_validator(resources: list[dict[str, Any]], kn
     assert {} == wrong
 
 
-def test_a_real_server_accepts_every_resource(resources: list[dict[str, Any]], fhir_server: FhirServer) -> None:
-    """It validates what it is given."""
-    fhir_server.reset()
+def test_a_real_server_accepts_every_resource_and_then_plans(
+    resources: list[dict[str, Any]], own_server: FhirServer, mappings: Mappings
+) -> None:
+    """It validates what it is given, and plans by the definitions that it was given."""
     refused = {}
+    course = courses.course(practitioners=())
+    plan = render(course, mappings)
+    patient = {"resourceType": "Patient", "id": course.patient_id}
     with httpx.Client(timeout=60) as client:
-        for resource in resources:
+        ordered = sorted((body for _, body in plan.resources), key=lambda body: PLAN.index(body["resourceType"]))
+        for resource in (*resources, patient, *ordered):
             place = f"{resource['resourceType']}/{resource['id']}"
-            answer = client.put(f"{fhir_server.base}/{place}", json=resource)
+            answer = client.put(f"{own_server.base}/{place}", json=resource)
             if answer.status_code != httpx.codes.CREATED:
                 refused[place] = (answer.status_code, answer.text[:500])
     assert {} == refused
