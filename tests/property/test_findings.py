@@ -30,6 +30,15 @@ END = BEGIN + timedelta(days=DAYS)
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 PASSING = frozenset({"data.future"})
 """Rules that tell of what is ahead: there is nothing to tell once it has come."""
+BY_THE_LAST_PROTOCOL = (
+    "review.",
+    "change.recovery",
+    "change.reliable-recovery",
+    "ending.",
+    "sessions.used-up",
+    "course.",
+)
+"""Rules that judge a whole course by the protocol that it follows at last: another one tells another history."""
 
 
 class Clinic:
@@ -104,7 +113,8 @@ def test_history_read_late_tells_what_it_told_as_it_was_lived(
         for night in sorted(nights)
     )
     for key, finding in lived.items():
-        if finding.rule not in PASSING:
+        rejudged = patient.story.changed is not None and finding.rule.startswith(BY_THE_LAST_PROTOCOL)
+        if finding.rule not in PASSING and not rejudged:
             assert key in late
             assert finding.closed in {None, late[key].closed}
             assert finding.answered in {None, late[key].answered}
