@@ -194,10 +194,13 @@ class Stream:
             return None
         more = asyncio.create_task(self._waiting.get())
         idle = asyncio.create_task(self._idle.wait())
-        await asyncio.wait({more, idle}, return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        # A get that is cancelled before it is done takes nothing from the queue.
-        return more.result() if more.done() or not more.cancel() else None
+        try:
+            await asyncio.wait({more, idle}, return_when=asyncio.FIRST_COMPLETED)
+            return more.result() if more.done() else None
+        finally:
+            # A get that is cancelled before it is done takes nothing from the queue.
+            more.cancel()
+            idle.cancel()
 
     async def _process(self, gathered: Gathered, stop: asyncio.Event) -> None:
         """Store one batch, however long the database is away, and let its offsets be committed."""
