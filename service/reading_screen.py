@@ -100,9 +100,9 @@ def _measure(measure: Measure, mappings: Mappings) -> Iterator[tuple[str, str]]:
         numbers = ", ".join(str(number) for number in measure.contradicted)
         text += f"  Contradiction at item {numbers}: flagged."
     yield "measure", text
-    safety = instrument.safety
-    if safety is not None and measure.safety is not None:
-        raised = measure.safety >= safety.at_least.value
-        yield "safety", f"item {safety.item} = {measure.safety}{' → same-day finding' if raised else ''}"
-    elif safety is not None and measure.safety_unanswered:
-        yield "safety", f"item {safety.item} not answered: a missing answer is not zero"
+    asked = "screener" if instrument.safety is None else f"item {instrument.safety.item}"
+    if instrument.same_day is not None and measure.safety is not None:
+        raised = measure.safety >= instrument.same_day.value
+        yield "safety", f"{asked} = {measure.safety}{' → same-day finding' if raised else ''}"
+    elif measure.safety_unanswered:
+        yield "safety", f"{asked} not answered: a missing answer is not zero"

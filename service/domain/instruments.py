@@ -116,6 +116,11 @@ class Instrument(FileModel):
                 raise ValueError(msg)
         return self
 
+    @property
+    def same_day(self) -> Threshold | None:
+        """What calls a clinician the same day, whatever the total; None if nothing is asked about self-harm."""
+        return self.safety_total if self.safety is None else self.safety.at_least
+
     def cut_off(self, sex: str | None) -> tuple[float, float] | None:
         """Return the lowest total that may be a case, and the lowest that is one; None if no cut-off is known.
 

@@ -96,6 +96,13 @@ def test_scores_and_flags_of_a_response_are_told() -> None:
     ]
 
 
+def test_a_positive_screener_is_told_as_what_calls_a_clinician() -> None:
+    """It has no single item on self-harm: all of it asks."""
+    scores = Path(__file__).parents[1] / "specimens" / "scores"
+    _, text = say(content=orjson.loads((scores / "c-ssrs" / "with-a-method.json").read_bytes()))
+    assert "safety     screener = 2 → same-day finding" in text.splitlines()
+
+
 def test_json_has_a_line_for_each_change() -> None:
     """With the names that a script can rely on."""
     (session_line, response_line) = lines(
