@@ -5,7 +5,6 @@ A CarePlan and its Goals, a Task for what a clinician is to look at, a Flag for 
 
 from __future__ import annotations
 
-import html
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,9 +68,10 @@ _CATEGORIES = [
 ]
 _KEPT = ("resourceType", "id", "meta", "identifier", "category", "basedOn", "intent", "focus", "for", "subject")
 """Elements of a withdrawn Task or Flag that name it, and nothing that was found."""
-_WITHDRAWN = (
-    "Entered in error: the records that this plan of interpersonal psychotherapy rested on were withdrawn. "
-    "Prepared by IPT Bridge; not a clinical decision."
+_WITHDRAWN_TEXT = text(
+    "generated",
+    "<p>Entered in error: the records that this plan of interpersonal psychotherapy rested on were withdrawn. "
+    "Prepared by IPT Bridge; not a clinical decision.</p>",
 )
 
 
@@ -131,7 +131,7 @@ def withheld(course: Course, mappings: Mappings) -> Plan:
 
 def _withdrawn_careplan(course: Course, mappings: Mappings) -> Element:
     resource = _base(course, mappings)
-    resource["text"] = text("generated", f"<p>{html.escape(_WITHDRAWN)}</p>")
+    resource["text"] = _WITHDRAWN_TEXT
     resource["status"] = "entered-in-error"
     return resource
 
@@ -139,8 +139,7 @@ def _withdrawn_careplan(course: Course, mappings: Mappings) -> Element:
 def _withdrawn(resource: Element) -> Element:
     """Return a Task or Flag that says nothing but that it was entered in error."""
     kept = {name: resource[name] for name in _KEPT if name in resource}
-    note = text("generated", f"<p>{html.escape(_WITHDRAWN)}</p>")
-    return kept | {"status": "entered-in-error", "code": {"text": "Entered in error"}, "text": note}
+    return kept | {"status": "entered-in-error", "code": {"text": "Entered in error"}, "text": _WITHDRAWN_TEXT}
 
 
 def bundle(plan: Plan) -> bytes:
