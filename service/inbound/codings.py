@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from service.domain.codes import LOINC, SNOMED_CT
 from service.domain.facts import Code
-from service.inbound.elements import many, one, text
+from service.inbound.elements import WrongType, many, one, text
+from service.inbound.records import Reason, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from zoneinfo import ZoneInfo
 
     from service.inbound.elements import Element
+
+_Reading = TypeVar("_Reading")
 
 _SYSTEMS = {
     "urn:oid:2.16.840.1.113883.6.1": LOINC,
@@ -80,3 +84,18 @@ def security_labels(resource: Element) -> tuple[Code, ...]:
     meta = one(resource, "meta")
     labels = many(meta, "security") if meta else ()
     return tuple(sorted(codes(labels))) if labels else ()
+
+
+def read_with_labels(
+    read: Callable[[Element, Mapping[str, str], ZoneInfo], _Reading],
+    resource: Element,
+    local: Mapping[str, str],
+    zone: ZoneInfo,
+    path: str,
+) -> tuple[_Reading, tuple[Code, ...]]:
+    """Return what `read` makes of a resource, and its security labels. Raises Unreadable (wrong-type)."""
+    try:
+        labels = security_labels(resource)
+        return read(resource, local, zone), labels
+    except WrongType as wrong:
+        raise Unreadable(Reason.WRONG_TYPE, path + wrong.path(resource)) from None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from service.domain.facts import EncounterReading
-from service.inbound.codings import codes, security_labels
-from service.inbound.elements import WrongType, many, one, one_or_many, text
+from service.inbound.codings import codes, read_with_labels
+from service.inbound.elements import many, one, one_or_many, text
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import target
 from service.inbound.times import parse_time
@@ -48,11 +48,7 @@ def read_encounter(
     """
     if isinstance(resource.get("class"), str) or ("patient" in resource and "subject" not in resource):
         raise Unreadable(Reason.OLD_FHIR_VERSION, path)
-    try:
-        labels = security_labels(resource)
-        reading = _reading(resource, local, zone)
-    except WrongType as wrong:
-        raise Unreadable(Reason.WRONG_TYPE, path + wrong.path(resource)) from None
+    reading, labels = read_with_labels(_reading, resource, local, zone, path)
     if not reading.status:
         raise Unreadable(Reason.BAD_STATUS, f"{path}.status")
     return reading, labels

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.domain.facts import Answer, ResponseReading
-from service.inbound.codings import code_of, codes, security_labels
-from service.inbound.elements import WrongType, many, one, one_or_many, text
+from service.inbound.codings import code_of, codes, read_with_labels
+from service.inbound.elements import many, one, one_or_many, text
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import target, without_version
 from service.inbound.times import parse_time
@@ -58,11 +58,7 @@ def read_response(
     """
     if isinstance(resource.get("questionnaire"), dict) or "context" in resource or "group" in resource:
         raise Unreadable(Reason.OLD_FHIR_VERSION, path)
-    try:
-        labels = security_labels(resource)
-        reading = _reading(resource, local, zone)
-    except WrongType as wrong:
-        raise Unreadable(Reason.WRONG_TYPE, path + wrong.path(resource)) from None
+    reading, labels = read_with_labels(_reading, resource, local, zone, path)
     if reading.status not in STATUSES:
         raise Unreadable(Reason.BAD_STATUS, f"{path}.status")
     if reading.authored is None and resource.get("authored"):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from service.domain.facts import TaskReading
 from service.domain.forms import COURSES
-from service.inbound.codings import security_labels
-from service.inbound.elements import WrongType, many, one, text
+from service.inbound.codings import read_with_labels
+from service.inbound.elements import many, one, text
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import target
 from service.inbound.times import parse_time
@@ -54,11 +54,7 @@ def read_task(
 
     Raises Unreadable: wrong-type, bad-status, bad-time.
     """
-    try:
-        labels = security_labels(resource)
-        reading = _reading(resource, local, zone)
-    except WrongType as wrong:
-        raise Unreadable(Reason.WRONG_TYPE, path + wrong.path(resource)) from None
+    reading, labels = read_with_labels(_reading, resource, local, zone, path)
     if reading.status not in STATUSES:
         raise Unreadable(Reason.BAD_STATUS, f"{path}.status")
     if reading.modified is None and resource.get("lastModified"):
