@@ -18,8 +18,8 @@ from service.inbound.relevance import Relevance
 from service.intake import UNPROCESSABLE, Feed, Intake
 from service.metrics import create_metrics
 from service.outbound.ehr import EhrDestination
-from service.outbound.fhir_client import FhirClient
 from service.outbound.topic import TopicDestination
+from service.rest.client import FhirClient
 from service.settings import FhirDestination, KafkaDestination
 from service.store import Destination as StoredDestination
 from service.store import Store, is_transient

@@ -27,8 +27,8 @@ from service import app, inspection, operations, reading_screen, screens, statem
 from service.configuration import ConfigurationError, load_mappings, load_settings, load_vendor_profiles
 from service.domain import catalogue
 from service.domain.mappings import MappingError
-from service.outbound.capabilities import NotNegotiable
 from service.outbound.negotiation import negotiate as negotiated
+from service.rest.capabilities import NotNegotiable
 from service.store import ParkedState, StoreError
 from service.telemetry import configure_logging
 

@@ -17,7 +17,8 @@ import structlog
 
 from service.domain import state
 from service.outbound.careplan import InvalidPlan, render, retract, withheld
-from service.outbound.destination import Permanent, PlanDelivery, Route, Transient
+from service.outbound.destination import PlanDelivery, Route
+from service.rest.errors import Permanent, Transient
 from service.store.errors import is_transient
 from service.store.values import Delivered, Postponed
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from service.outbound.capabilities import NotNegotiable
+from service.rest.capabilities import NotNegotiable
 
 TIMEOUT_S = 20.0
 """Seconds until a connection is given up, and between two parts of an answer."""

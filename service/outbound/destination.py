@@ -67,28 +67,3 @@ class Destination(Protocol):
 
     async def close(self) -> None:
         """Let go of connections; what is not acknowledged counts as not delivered."""
-
-
-class Transient(Exception):  # noqa: N818 - it says what the failure is; retrying mends it
-    """The destination can't take the plan at present. Not the plan's fault: try again later.
-
-    `code` is short and stable, for logs, metrics and the deliveries; `retry_after` is in seconds, as
-    the destination asked.
-    """
-
-    def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.retry_after = retry_after
-
-
-class Permanent(Exception):  # noqa: N818 - it says what the failure is; a person must look
-    """The destination refuses this plan and would refuse it again: park it.
-
-    `outcome_codes` are codes that the server named; never its text, which may tell of the patient.
-    """
-
-    def __init__(self, code: str, message: str, *, outcome_codes: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.code = code
-        self.outcome_codes = outcome_codes

@@ -6,11 +6,12 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from service.outbound.destination import Delivered, Permanent, Route, Transient
+from service.outbound.destination import Delivered, Route
 from service.outbound.elements import CAREPLAN
-from service.outbound.fhir_client import Conflict, FhirClient, Refused
 from service.outbound.ledger import Ledger, Remote, digest, dump, load, localised, references
 from service.outbound.merging import RETIRED, STATUS, canonical, entries, merge, retired
+from service.rest.client import Conflict, FhirClient, Refused
+from service.rest.errors import Permanent, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from service.outbound.capabilities import Stated, read_statement
-from service.outbound.smart import authentication
+from service.rest.capabilities import Stated, read_statement
+from service.rest.smart import authentication
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from service.domain.vendors import VendorProfile
-    from service.outbound.capabilities import Statement
-    from service.outbound.smart import Authentication
+    from service.rest.capabilities import Statement
+    from service.rest.smart import Authentication
 
 GENERIC = "generic-r4"
 """The profile of a server that no other one recognises."""

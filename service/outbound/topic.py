@@ -16,7 +16,8 @@ from aiokafka.errors import (
 )
 
 from service.outbound.careplan import bundle
-from service.outbound.destination import Delivered, Permanent, Route, Transient
+from service.outbound.destination import Delivered, Route
+from service.rest.errors import Permanent, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

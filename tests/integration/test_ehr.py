@@ -14,9 +14,10 @@ import pytest
 from service.domain.course import Answered, Finding, FindingState, FocusArea, Phase, Severity, course_id
 from service.domain.facts import PatientKey
 from service.outbound.careplan import Plan, render, retract, withheld
-from service.outbound.destination import Delivered, Permanent, PlanDelivery, Route, Transient
+from service.outbound.destination import Delivered, PlanDelivery, Route
 from service.outbound.ehr import EhrDestination
-from service.outbound.fhir_client import FhirClient
+from service.rest.client import FhirClient
+from service.rest.errors import Permanent, Transient
 from tests import courses
 
 if TYPE_CHECKING:

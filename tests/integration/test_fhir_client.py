@@ -11,9 +11,10 @@ import orjson
 import pytest
 
 from service.outbound.careplan import render
-from service.outbound.destination import Permanent, PlanDelivery, Transient
+from service.outbound.destination import PlanDelivery
 from service.outbound.ehr import EhrDestination
-from service.outbound.fhir_client import Conflict, FhirClient, Refused
+from service.rest.client import Conflict, FhirClient, Refused
+from service.rest.errors import Permanent, Transient
 from tests import courses
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 
 from service.outbound.careplan import bundle, render
-from service.outbound.destination import Delivered, Permanent, PlanDelivery, Route, Transient
+from service.outbound.destination import Delivered, PlanDelivery, Route
 from service.outbound.topic import MAX_BATCH_BYTES, MOST_CAUSES, TopicDestination
+from service.rest.errors import Permanent, Transient
 from service.sandbox.kafka import Broker
 from tests import courses
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.mapping_files import parse, vendor_profiles
-from service.outbound.capabilities import NotNegotiable
 from service.outbound.negotiation import Negotiated, negotiate
+from service.rest.capabilities import NotNegotiable
 from tests.conftest import MAPPINGS
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""FHIR REST, as little of it as a destination needs: read, update, transaction. No redirects, no retries.
+"""FHIR REST, as little of it as is needed: read, update, transaction. No redirects, no retries.
 
 What a server answers is believed only where it is FHIR; its texts never leave this module, its codes do.
 """
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 import orjson
 
-from service.outbound.destination import Permanent, Transient
+from service.rest.errors import Permanent, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.outbound.elements import Element
 
+Element = dict[str, Any]
+"""JSON of a resource, or of a part of one."""
 FHIR_JSON = "application/fhir+json"
 MOST_CODES = 10  # an OperationOutcome can list hundreds of issues
 DEFAULT_TIMEOUT_S = 30.0

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from service.outbound.capabilities import NotNegotiable, read_json, said
+from service.rest.capabilities import NotNegotiable, read_json, said
 
 if TYPE_CHECKING:
-    from service.outbound.capabilities import Statement
+    from service.rest.capabilities import Statement
 
 Method = Literal["backend-services", "client-secret", "oauth", "basic", "none-stated"]
 

@@ -1,0 +1,28 @@
+"""Why something did not get through: for now, or for good."""
+
+from __future__ import annotations
+
+
+class Transient(Exception):  # noqa: N818 - it says what the failure is; retrying mends it
+    """The other side can't do it at present. Not the content's fault: try again later.
+
+    `code` is short and stable, for logs, metrics and the deliveries; `retry_after` is in seconds, as
+    it was asked.
+    """
+
+    def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.retry_after = retry_after
+
+
+class Permanent(Exception):  # noqa: N818 - it says what the failure is; a person must look
+    """The other side refuses this and would refuse it again: park it.
+
+    `outcome_codes` are codes that the server named; never its text, which may tell of the patient.
+    """
+
+    def __init__(self, code: str, message: str, *, outcome_codes: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.outcome_codes = outcome_codes
