@@ -18,6 +18,7 @@ import structlog
 from service.domain import state
 from service.outbound.careplan import InvalidPlan, render, retract, withheld
 from service.outbound.destination import PlanDelivery, Route
+from service.rest.backoff import Backoff
 from service.rest.errors import Permanent, Transient
 from service.store.errors import is_transient
 from service.store.values import Delivered, Postponed
@@ -48,22 +49,6 @@ REPORT_AT_ONCE = 64
 """Or once so many have ended (deliveries)."""
 HOLD_S = 30.0
 """While the intake catches up with a backlog, courses go on changing: a plan waits so long, and is rendered once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How long to wait after a failed attempt."""
-
-    first_s: float
-    longest_s: float
-
-    def wait(self, attempts: int, retry_after_s: float | None, jitter: float) -> timedelta:
-        """Return the wait after the given number of attempts; `jitter` from 0 to 1 spreads it.
-
-        Full jitter below an exponential ceiling; what the destination asked for is the least.
-        """
-        ceiling = min(self.longest_s, self.first_s * 2 ** min(attempts - 1, 30))
-        return timedelta(seconds=max(retry_after_s or 0.0, ceiling * (0.5 + 0.5 * jitter)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,10 @@
-"""What the two loops decide: revisions, courses that go, courses that take over, waits."""
+"""What the two loops decide: revisions, courses that go, courses that take over."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import pytest
-
 from service.decisions import decide
-from service.deliveries import Backoff
 from service.domain.projection import project
 from service.store import StoredCourse
 from tests.history import PATIENT, assessment, encounter, ending, sessions, week
@@ -67,16 +63,3 @@ def test_course_whose_facts_are_gone_is_retracted(mappings: Mappings) -> None:
     (gone,) = decided([], known, mappings).gone
     assert (known[0].course_id, None) == (gone.course_id, gone.superseded_by)
     assert gone.revision != known[0].revision
-
-
-@pytest.mark.parametrize(("attempts", "longest"), [(1, 1), (2, 2), (4, 8), (40, 60)])
-def test_waits_double_up_to_a_ceiling(attempts: int, longest: float) -> None:
-    """Jitter spreads the upper half of each wait."""
-    backoff = Backoff(first_s=1, longest_s=60)
-    assert timedelta(seconds=longest / 2) == backoff.wait(attempts, None, 0.0)
-    assert timedelta(seconds=longest) == backoff.wait(attempts, None, 1.0)
-
-
-def test_destination_that_asks_for_patience_gets_it() -> None:
-    """Retry-After is the least."""
-    assert timedelta(seconds=30) == Backoff(first_s=1, longest_s=60).wait(1, 30, 0.5)

@@ -1,0 +1,22 @@
+"""How long is waited after a failed attempt."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from service.rest.backoff import Backoff
+
+
+@pytest.mark.parametrize(("attempts", "longest"), [(1, 1), (2, 2), (4, 8), (40, 60)])
+def test_waits_double_up_to_a_ceiling(attempts: int, longest: float) -> None:
+    """Jitter spreads the upper half of each wait."""
+    backoff = Backoff(first_s=1, longest_s=60)
+    assert timedelta(seconds=longest / 2) == backoff.wait(attempts, None, 0.0)
+    assert timedelta(seconds=longest) == backoff.wait(attempts, None, 1.0)
+
+
+def test_destination_that_asks_for_patience_gets_it() -> None:
+    """Retry-After is the least."""
+    assert timedelta(seconds=30) == Backoff(first_s=1, longest_s=60).wait(1, 30, 0.5)
