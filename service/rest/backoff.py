@@ -16,9 +16,10 @@ class Backoff:
     longest_s: float
 
     def wait(self, attempts: int, retry_after_s: float | None, jitter: float) -> timedelta:
-        """Return the wait after the given number of attempts; `jitter` from 0 to 1 spreads it.
+        """Return the wait after the given number of attempts; `jitter` (0 to 1) says where below the ceiling it lies.
 
-        From half of an exponential ceiling to all of it; what the other side asked for is the least.
+        What the other side asked for is the least. Source: AWS Architecture Blog, "Exponential Backoff And Jitter"
+        (2015): of all ways to spread attempts, full jitter takes the fewest.
         """
         ceiling = min(self.longest_s, self.first_s * 2 ** min(attempts - 1, _MOST_DOUBLINGS))
-        return timedelta(seconds=max(retry_after_s or 0.0, ceiling * (0.5 + 0.5 * jitter)))
+        return timedelta(seconds=max(retry_after_s or 0.0, ceiling * jitter))

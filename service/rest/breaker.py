@@ -6,7 +6,7 @@ never a refusal of what was asked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -30,13 +30,17 @@ class State(StrEnum):
 
 @dataclass(slots=True)
 class Breaker:
-    """What one server's last answers say of it."""
+    """What one server's last answers say of it.
+
+    A server that asks to wait is left alone at once. Else several subjects (courses, resources) have to fail in a
+    row: one that fails again and again is in trouble itself, waits by itself, and must not delay the others.
+    """
 
     failures: int
-    """So many in a row open it."""
+    """So many in a row, each of another subject, open it."""
     backoff: Backoff
     """How long it stays open: longer each time that the trial fails."""
-    _failed: int = 0
+    _failed: set[object] = field(default_factory=set)
     _opened: int = 0
     _until: datetime | None = None
     _trial_until: datetime | None = None
@@ -64,20 +68,31 @@ class Breaker:
         """Return when a request may next be sent: now, or once the server has been left alone long enough."""
         return now if self._until is None else max(now, self._until)
 
-    def succeeded(self) -> None:
-        """Note that the server has answered, be it with a refusal."""
-        self._failed = self._opened = 0
+    def succeeded(self, now: datetime) -> None:
+        """Note that the server has answered, be it with a refusal.
+
+        While it is left alone, that is the answer to a request of before: what it has asked for since holds.
+        """
+        if self.state(now) is State.OPEN:
+            return
+        self._failed.clear()
+        self._opened = 0
         self._until = self._trial_until = None
 
-    def failed(self, now: datetime, retry_after_s: float | None, jitter: float) -> bool:
-        """Note that the server failed; return whether that opens the breaker.
+    def failed(self, now: datetime, retry_after_s: float | None, jitter: float, subject: str | None = None) -> bool:
+        """Note that the server failed for a subject, or for one of many; return whether that opens the breaker.
 
         `retry_after_s` is what the server asked for; `jitter` from 0 to 1 spreads the wait. Answers to requests
-        from before it opened change nothing.
+        from before it opened only prolong it, where they ask for more.
         """
         state = self.state(now)
-        self._failed += 1
-        if state is State.OPEN or (state is State.CLOSED and self._failed < self.failures):
+        if state is State.OPEN:
+            if retry_after_s is not None and self._until is not None:
+                self._until = max(self._until, now + timedelta(seconds=retry_after_s))
+            return False
+        if len(self._failed) < self.failures:
+            self._failed.add(object() if subject is None else subject)
+        if state is State.CLOSED and retry_after_s is None and len(self._failed) < self.failures:
             return False
         self._opened += 1
         self._until = now + self.backoff.wait(self._opened, retry_after_s, jitter)

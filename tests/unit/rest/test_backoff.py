@@ -11,9 +11,10 @@ from service.rest.backoff import Backoff
 
 @pytest.mark.parametrize(("attempts", "longest"), [(1, 1), (2, 2), (4, 8), (40, 60)])
 def test_waits_double_up_to_a_ceiling(attempts: int, longest: float) -> None:
-    """Jitter spreads the upper half of each wait."""
+    """Full jitter: each wait lies anywhere between none and the ceiling."""
     backoff = Backoff(first_s=1, longest_s=60)
-    assert timedelta(seconds=longest / 2) == backoff.wait(attempts, None, 0.0)
+    assert timedelta(0) == backoff.wait(attempts, None, 0.0)
+    assert timedelta(seconds=longest / 4) == backoff.wait(attempts, None, 0.25)
     assert timedelta(seconds=longest) == backoff.wait(attempts, None, 1.0)
 
 

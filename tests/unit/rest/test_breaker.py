@@ -30,7 +30,7 @@ def test_single_failures_open_nothing() -> None:
     opened_by = []
     for _ in range(3):
         opened_by.append(breaker.failed(NOW, None, 1.0))
-        breaker.succeeded()
+        breaker.succeeded(NOW)
     assert [False, False, False] == opened_by
     assert breaker.state(NOW) is State.CLOSED
     assert breaker.allow(NOW)
@@ -61,7 +61,7 @@ def test_trial_that_goes_well_closes_it() -> None:
     """Then it is as if nothing had been."""
     breaker = opened()
     breaker.allow(after(1))
-    breaker.succeeded()
+    breaker.succeeded(after(1))
     assert breaker.state(after(1)) is State.CLOSED
     assert not breaker.failed(after(2), None, 1.0)
 
@@ -94,3 +94,27 @@ def test_late_answers_from_before_it_opened_do_not_prolong_it() -> None:
     for _ in range(10):
         breaker.failed(after(0.5), None, 1.0)
     assert after(1) == breaker.next_at(after(0.5))
+
+
+def test_one_subject_that_always_fails_opens_nothing() -> None:
+    """One course's trouble delays no other's."""
+    breaker = Breaker(3, Backoff(first_s=1, longest_s=LONGEST_S))
+    assert [False] * 20 == [breaker.failed(NOW, None, 1.0, "course") for _ in range(20)]
+
+
+def test_server_that_asks_to_wait_is_left_alone_at_once() -> None:
+    """Whatever was asked of it: the wait is for all."""
+    breaker = Breaker(3, Backoff(first_s=1, longest_s=LONGEST_S))
+    assert breaker.failed(NOW, 30, 0.0, "course")
+    assert [State.OPEN, State.HALF_OPEN] == [breaker.state(after(29.9)), breaker.state(after(30))]
+
+
+def test_late_answers_do_not_undo_what_the_server_asked_for() -> None:
+    """Neither one that went well, nor one that asks for less; one that asks for more prolongs the wait."""
+    breaker = Breaker(3, Backoff(first_s=1, longest_s=LONGEST_S))
+    breaker.failed(NOW, 30, 0.0)
+    breaker.succeeded(after(1))
+    breaker.failed(after(1), 10, 0.0)
+    assert after(30) == breaker.next_at(after(1))
+    breaker.failed(after(1), 50, 0.0)
+    assert after(51) == breaker.next_at(after(1))
