@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from service.clients import destination_client, kafka_options
 from service.configuration import load_mappings
 from service.deliveries import Reconciler
 from service.domain.course import Phase
@@ -19,7 +20,6 @@ from service.intake import UNPROCESSABLE, Feed, Intake
 from service.metrics import create_metrics
 from service.outbound.ehr import EhrDestination
 from service.outbound.topic import TopicDestination
-from service.rest.client import FhirClient
 from service.settings import FhirDestination, KafkaDestination
 from service.store import Destination as StoredDestination
 from service.store import Store, is_transient
@@ -85,10 +85,8 @@ def destinations(settings: Settings) -> list[Destination]:
 
 def _destination(settings: Settings, each: KafkaDestination | FhirDestination) -> Destination:
     if isinstance(each, KafkaDestination):
-        connection = settings.kafka.client_options()
-        return TopicDestination(each.name, each.topic, connection=connection)
-    client = FhirClient(each.base, timeout_s=each.timeout_s)
-    return EhrDestination(each.name, client, at_once=settings.deliveries.concurrency)
+        return TopicDestination(each.name, each.topic, connection=kafka_options(settings.kafka))
+    return EhrDestination(each.name, destination_client(each), at_once=settings.deliveries.concurrency)
 
 
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:

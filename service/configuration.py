@@ -33,6 +33,7 @@ SECRETS_DIR = "IPT_SECRETS_DIR"
 """Environment name of the folder with a file for each secret, named as the setting is in the environment."""
 DEFAULT_FILE = Path("ipt-bridge.toml")
 
+_KINDS = frozenset({"kafka", "fhir", "none", "bearer", "basic", "client-secret", "backend-services"})
 # Kubernetes and Docker add such names for each service beside this one.
 _SERVICE_LINK = re.compile(r"IPT_[A-Z0-9_]+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 
@@ -170,7 +171,7 @@ def _nearest(name: str, known: frozenset[str]) -> str:
 
 def _sentence(problem: ErrorDetails, file: Path | None, secrets: Mapping[str, Path]) -> str:
     # A union's own name for the branch it took is no key of the file.
-    key = tuple(part for part in problem["loc"] if part not in {"kafka", "fhir"} or problem["loc"][0] == part)
+    key = tuple(part for part in problem["loc"] if part not in _KINDS or problem["loc"][0] == part)
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key).removeprefix(".")
     name = _environment_name(key)
     if name in {given.upper() for given in os.environ}:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service import app, whatif
+from service.clients import kafka_options
 from service.configuration import (
     ConfigurationError,
     load_mappings,
@@ -143,7 +144,7 @@ async def check(settings: Settings, *, mappings_only: bool) -> list[Check]:
 
 async def _check_kafka(settings: Settings) -> list[Check]:
     where = ",".join(settings.kafka.bootstrap)
-    admin = AIOKafkaAdminClient(**settings.kafka.client_options(), request_timeout_ms=10_000)
+    admin = AIOKafkaAdminClient(**kafka_options(settings.kafka), request_timeout_ms=10_000)
     try:
         await admin.start()
         known = set(await admin.list_topics())

@@ -5,18 +5,15 @@
 
 from __future__ import annotations
 
-import ssl
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     FilePath,
     PositiveFloat,
@@ -26,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from service.credentials import HTTP_URL, Group, Transport
 from service.inbound.envelopes import DIALECTS
 
 _DRIVERS = {
@@ -37,10 +35,6 @@ _DRIVERS = {
 }
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
-
-
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -49,7 +43,7 @@ def _without_slash(base: str) -> str:
     return base.rstrip("/")
 
 
-_FhirBase = Annotated[str, Field(pattern=r"^https?://[^\s?#@]+$"), AfterValidator(_without_slash)]
+_FhirBase = Annotated[str, Field(pattern=HTTP_URL), AfterValidator(_without_slash)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 
 
@@ -61,7 +55,7 @@ def _host_and_port(address: str) -> str:
     return address
 
 
-class Kafka(_Group):
+class Kafka(Group):
     """The cluster that events come from and plans may go to."""
 
     bootstrap: Annotated[
@@ -104,35 +98,8 @@ class Kafka(_Group):
             raise ValueError(msg)
         return self
 
-    def client_options(self) -> dict[str, Any]:
-        """Return how to connect, as keyword arguments of every aiokafka client.
 
-        Raises ssl.SSLError where a PEM file holds no certificate or key that OpenSSL can read.
-        """
-        options: dict[str, Any] = {
-            "bootstrap_servers": list(self.bootstrap),
-            "security_protocol": self.security_protocol,
-        }
-        if self.sasl_username is not None and self.sasl_password is not None:
-            options |= {
-                "sasl_mechanism": self.sasl_mechanism,
-                "sasl_plain_username": self.sasl_username,
-                "sasl_plain_password": self.sasl_password.get_secret_value(),
-            }
-        if self.security_protocol.endswith("SSL"):
-            options["ssl_context"] = self._ssl_context()
-        return options
-
-    def _ssl_context(self) -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=self.ca_file)
-        if self.certificate_file is not None:
-            # An empty password makes OpenSSL fail on an encrypted key; none at all makes it ask at the terminal.
-            password = self.key_password.get_secret_value() if self.key_password else ""
-            context.load_cert_chain(self.certificate_file, self.key_file, password)
-        return context
-
-
-class Topic(_Group):
+class Topic(Group):
     """One topic of a source."""
 
     name: str
@@ -152,7 +119,7 @@ def _known_dialect(name: str) -> str:
     return name
 
 
-class Source(_Group):
+class Source(Transport):
     """One EHR or tenant whose events are read."""
 
     id: _Name = "main"
@@ -171,8 +138,15 @@ class Source(_Group):
     site: str | None = None
     """File of `mappings/sites/`, without its ending, with this site's own codes and forms."""
 
+    @model_validator(mode="after")
+    def _has_a_server(self) -> Self:
+        if self.auth.kind != "none" and self.fhir_base is None:
+            msg = "auth is for the server at fhir_base: set that too"
+            raise ValueError(msg)
+        return self
 
-class Store(_Group):
+
+class Store(Group):
     """The database of facts, courses and deliveries."""
 
     url: SecretStr = SecretStr("sqlite:///ipt-bridge.sqlite")
@@ -207,7 +181,7 @@ class Store(_Group):
         return f"{parts.scheme.partition('+')[0]}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-class KafkaDestination(_Group):
+class KafkaDestination(Group):
     """Plans as records on a compacted topic."""
 
     kind: Literal["kafka"]
@@ -220,7 +194,7 @@ class KafkaDestination(_Group):
     """Security labels, each `system|code` or a code alone: plans that carry one are kept from this destination."""
 
 
-class FhirDestination(_Group):
+class FhirDestination(Transport):
     """Plans as resources in a FHIR server."""
 
     kind: Literal["fhir"]
@@ -238,7 +212,7 @@ class FhirDestination(_Group):
 Destination = Annotated[KafkaDestination | FhirDestination, Field(discriminator="kind")]
 
 
-class Limits(_Group):
+class Limits(Group):
     """What one record may hold; anything larger is parked unread."""
 
     bytes: PositiveInt = 2_000_000
@@ -251,7 +225,7 @@ class Limits(_Group):
     """Most entries of one Bundle (entries)."""
 
 
-class Inbound(_Group):
+class Inbound(Group):
     """How events are read."""
 
     conformance: Literal["off", "sample", "enforce"] = "off"
@@ -261,7 +235,7 @@ class Inbound(_Group):
     """
 
 
-class Deliveries(_Group):
+class Deliveries(Group):
     """How plans are brought to their destinations."""
 
     concurrency: PositiveInt = 4
@@ -274,14 +248,14 @@ class Deliveries(_Group):
     """How long one worker keeps a delivery to itself before another may take it (seconds)."""
 
 
-class Sweeper(_Group):
+class Sweeper(Group):
     """The loop that projects courses which time alone has changed."""
 
     interval_s: PositiveFloat = 60.0
     """Wait between two looks for patients that fell due (seconds)."""
 
 
-class Http(_Group):
+class Http(Group):
     """Where health and metrics are served."""
 
     host: str = "127.0.0.1"
@@ -290,7 +264,7 @@ class Http(_Group):
     """TCP port; 0 takes a free one."""
 
 
-class Log(_Group):
+class Log(Group):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"

@@ -22,6 +22,7 @@ from faststream.kafka.annotations import KafkaMessage as TakenMessage  # noqa: T
 from faststream.kafka.message import FAKE_CONSUMER, KafkaAckableMessage
 from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
+from service.clients import kafka_options
 from service.inbound.records import Record
 from service.intake import Batch
 from service.store.errors import is_transient
@@ -331,7 +332,7 @@ def _record(record: ConsumerRecord) -> Record:
 
 
 def _security(kafka: Kafka) -> BaseSecurity | None:
-    options = kafka.client_options()
+    options = kafka_options(kafka)
     context = options.get("ssl_context")
     if "sasl_mechanism" not in options:
         return None if context is None else BaseSecurity(ssl_context=context)

@@ -16,10 +16,11 @@ import httpx
 import orjson
 
 from service.rest.errors import Permanent, Transient
+from service.rest.transport import tls_problem
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
-
 
 Element = dict[str, Any]
 """JSON of a resource, or of a part of one."""
@@ -59,7 +60,7 @@ class Refused(Permanent):
 class FhirClient:
     """One FHIR server, `base` without trailing slash. Raises Transient and Permanent as named in each method."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is one thing that a server may need
         self,
         base: str,
         *,
@@ -67,7 +68,9 @@ class FhirClient:
         body_limit: int = DEFAULT_BODY_LIMIT,
         auth: httpx.Auth | None = None,
         headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
+        """`tls` verifies the server; without it, the authorities that come with httpx do."""
         self._base = base.rstrip("/")
         self._body_limit = body_limit
         self._http = httpx.AsyncClient(
@@ -76,6 +79,7 @@ class FhirClient:
             # Compressed answers can be far larger than what the limit would stop.
             headers={"Accept": FHIR_JSON, "Accept-Encoding": "identity", **(headers or {})},
             timeout=timeout_s,
+            verify=tls or True,
         )
 
     @property
@@ -162,6 +166,9 @@ class FhirClient:
             message = "The FHIR server does not answer in time. It is tried again by itself."
             raise Transient("timeout", message) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
+            if (problem := tls_problem(error)) is not None:
+                code, reason = problem
+                raise Transient(code, f"No TLS with the FHIR server: {reason}. Look at ca_file and base.") from None
             message = f"The FHIR server can't be reached ({type(error).__name__}). It is tried again by itself."
             raise Transient("unreachable", message) from None
         answer = _Answer(response.status_code, _version(response.headers.get("ETag")), body)

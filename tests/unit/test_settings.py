@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ssl
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from service.configuration import (
     read_mapping_files,
     settings_fields,
 )
+from service.credentials import BasicAuth, BearerAuth, NoAuth
 from service.settings import FhirDestination, Kafka, KafkaDestination, Settings, Source, Store, Topic
 
 if TYPE_CHECKING:
@@ -142,6 +143,22 @@ def test_lists_of_tables_in_the_environment_are_json(monkeypatch: pytest.MonkeyP
             "[kafka]\nsecurity_protocol = 'SASL_SSL'\n",
             "{file}, kafka: SASL_SSL needs sasl_username and the secret sasl_password.",
         ),
+        (
+            "[[sources]]\nauth = { kind = 'bearer', token = 't' }\n",
+            "{file}, sources[0]: auth is for the server at fhir_base: set that too.",
+        ),
+        (
+            "[[destinations]]\nkind = 'fhir'\nbase = 'http://e'\nauth = { kind = 'basic', username = 'u' }\n",
+            "{file}, destinations[0].auth: set the secret password, or password_file, and not both.",
+        ),
+        (
+            "[[destinations]]\nkind = 'fhir'\nbase = 'http://e'\nauth = { kind = 'bearer', tokn = 'u' }\n",
+            "{file}, destinations[0].auth.tokn: no such setting. Is token meant?",
+        ),
+        (
+            "[[destinations]]\nkind = 'fhir'\nbase = 'http://e'\nauth = { kind = 'bearer', token_file = 'none' }\n",
+            "{file}, destinations[0].auth.token_file: path does not point to a file.",
+        ),
         ("[kafka]\nca_file = 'none.pem'\n", "{file}, kafka.ca_file: path does not point to a file."),
         ("[store]\nurl = 'mysql://db/ipt'\n", "{file}, store: the url begins with sqlite:/// or postgresql://."),
         ("[[sources]]\n[[sources]]\n", '{file}: the source id "main" stands twice.'),
@@ -227,6 +244,11 @@ def test_a_secrets_folder_that_is_missing_is_an_error(monkeypatch: pytest.Monkey
         f"[store]\npassword = ['{SECRET}']\n",
         f"[kafka]\nsasl_password = '{SECRET}'\nsecurity_protocol = 'SASL_SSL'\n",
         f"[kafka]\nkey_password = {{ value = '{SECRET}' }}\n",
+        f"[[destinations]]\nkind = 'fhir'\nbase = 7\nauth = {{ kind = 'bearer', token = '{SECRET}' }}\n",
+        f"[[destinations]]\nkind = 'fhir'\nbase = 'http://e'\nauth = {{ kind = 'basic', password = '{SECRET}' }}\n",
+        f"[[destinations]]\nkind = 'fhir'\nbase = 'http://e'\nauth = {{ kind = 'bearer', token = ['{SECRET}'] }}\n",
+        f"[[destinations]]\nkind = 'fhir'\nbase = 'http://e'\nauth = '{SECRET}'\n",
+        f"[[destinations]]\nkind = 'fhir'\nbase = 'https://u:{SECRET}@e'\n",
     ],
 )
 def test_no_message_holds_a_secret(written: Callable[[str], Path], text: str) -> None:
@@ -245,6 +267,7 @@ def test_no_representation_holds_a_secret() -> None:
     settings = Settings(
         store=Store(url=SecretStr(f"postgresql://ipt:{SECRET}@db/ipt"), password=SecretStr(SECRET)),
         kafka=Kafka(sasl_password=SecretStr(SECRET), key_password=SecretStr(SECRET)),
+        sources=(Source(fhir_base="https://e", auth=BearerAuth(kind="bearer", token=SecretStr(SECRET))),),
     )
 
     assert SECRET not in f"{settings!r} {settings} {settings.model_dump_json()} {settings.store.place}"
@@ -274,29 +297,6 @@ def test_store_url_gets_driver_and_password(url: str, password: str | None, expe
     assert expected == store.sqlalchemy_url()
 
 
-def test_plain_kafka_needs_no_credentials() -> None:
-    """The options name the brokers and nothing else."""
-    assert {
-        "bootstrap_servers": ["127.0.0.1:9092"],
-        "security_protocol": "PLAINTEXT",
-    } == Kafka().client_options()
-
-
-def test_kafka_over_tls_verifies_the_broker() -> None:
-    """Certificate and host name are checked, and the credentials go along."""
-    kafka = Kafka(security_protocol="SASL_SSL", sasl_username="ipt", sasl_password=SecretStr(SECRET))
-
-    options = kafka.client_options()
-
-    context = options["ssl_context"]
-    assert (ssl.CERT_REQUIRED, True) == (context.verify_mode, context.check_hostname)
-    assert ("SCRAM-SHA-512", "ipt", SECRET) == (
-        options["sasl_mechanism"],
-        options["sasl_plain_username"],
-        options["sasl_plain_password"],
-    )
-
-
 def test_certificate_and_key_go_together(tmp_path: Path) -> None:
     """Half of mutual TLS is an error."""
     (tmp_path / "client.pem").touch()
@@ -316,9 +316,9 @@ def test_every_setting_says_what_it_is() -> None:
 
 def test_the_example_names_every_setting_and_is_valid(tmp_path: Path) -> None:
     """deploy/ipt-bridge.example.toml is complete: what the model knows stands in it, and the reverse."""
-    (tmp_path / "tls").mkdir()
-    for name in ("ca.pem", "client.pem", "client.key"):
-        (tmp_path / "tls" / name).touch()
+    for name in re.findall(r'"((?:tls|secrets)/[^"]+)"', EXAMPLE.read_text()):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
 
     load_settings(EXAMPLE)
 
@@ -363,7 +363,7 @@ def test_the_mappings_that_come_with_the_service_are_found() -> None:
 def _models() -> list[type[BaseModel]]:
     groups = [field.annotation for _, field in settings_fields()]
     nested = [group for group in groups if isinstance(group, type) and issubclass(group, BaseModel)]
-    return [Settings, *nested, Source, Topic, KafkaDestination, FhirDestination]
+    return [Settings, *nested, Source, Topic, KafkaDestination, FhirDestination, NoAuth, BearerAuth, BasicAuth]
 
 
 def _stands(example: dict[str, Any], key: tuple[str, ...]) -> bool:
