@@ -10,7 +10,8 @@ from service.outbound.destination import Delivered, Route
 from service.outbound.elements import CAREPLAN
 from service.outbound.ledger import Ledger, Remote, digest, dump, load, localised, references
 from service.outbound.merging import RETIRED, STATUS, canonical, entries, merge, retired
-from service.rest.client import Conflict, FhirClient, Refused
+from service.rest.answers import Refused
+from service.rest.client import Conflict, FhirClient
 from service.rest.errors import Permanent, Transient
 
 if TYPE_CHECKING:

@@ -1,41 +1,45 @@
-"""FHIR REST, as little of it as is needed: read, update, transaction. No redirects, no retries.
+"""FHIR REST, as little of it as is needed: read, search, create, update, transaction. No redirects, no retries.
 
-What a server answers is believed only where it is FHIR; its texts never leave this module, its codes do.
+What a server answers is believed only where it is FHIR (`answers.py`).
 """
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
-import orjson
 
+from service.rest.answers import (
+    Answer,
+    Element,
+    entries_of,
+    entry_versions,
+    next_page,
+    not_fhir,
+    permanent,
+    place_of,
+    raise_unless_fhir,
+    raw_json,
+    stated_version,
+    version_of,
+    written,
+)
 from service.rest.errors import Permanent, Transient
 from service.rest.transport import tls_problem
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
-Element = dict[str, Any]
-"""JSON of a resource, or of a part of one."""
 FHIR_JSON = "application/fhir+json"
-MOST_CODES = 10  # an OperationOutcome can list hundreds of issues
 DEFAULT_TIMEOUT_S = 30.0
 DEFAULT_BODY_LIMIT = 5_000_000  # bytes; a CarePlan that clinicians have added to for years stays far below
+STATEMENT_LIMIT = 20_000_000  # bytes; published CapabilityStatements have up to 3 million
+STATEMENT_TIMEOUT_S = 60.0  # HAPI's first answer takes some 15
+MOST_PAGES = 10  # of one search; what is looked for has a patient's notes to be told from, no more
 
-_CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_ETAG = re.compile(r'(?:W/)?"?([A-Za-z0-9\-.]{1,64})"?')
-_SECONDS = re.compile(r"\d{1,6}")
-_LONGEST_INT = 15  # digits; longer ones are kept as they were written
-
-# Neither of these says anything of the plan: the way to the server, or the service's own standing, is at fault.
-_TRY_AGAIN = frozenset({401, 408, 425, 429})
 _CONFLICT = frozenset({409, 412})
 _GONE = frozenset({404, 410})
 
@@ -49,12 +53,27 @@ class Found:
     version: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What a create came to."""
+
+    id: str | None
+    """None: the server does not say; search for it."""
+    version: str | None
+    existed: bool
+    """Whether the server had such a resource already, and left it as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document that a server states of itself."""
+
+    content: bytes
+    etag: str | None
+
+
 class Conflict(Exception):  # noqa: N818 - it says what happened; the caller re-reads
     """The server holds another version than the one that the update was made for, or none (404, 410)."""
-
-
-class Refused(Permanent):
-    """The server refuses the content (400, 404, 422): what it refers to may be missing there."""
 
 
 class FhirClient:
@@ -73,6 +92,7 @@ class FhirClient:
         """`tls` verifies the server; without it, the authorities that come with httpx do."""
         self._base = base.rstrip("/")
         self._body_limit = body_limit
+        self._never_retried: frozenset[str] = frozenset()
         self._http = httpx.AsyncClient(
             auth=auth,
             follow_redirects=False,
@@ -87,19 +107,81 @@ class FhirClient:
         """The server's FHIR base URL."""
         return self._base
 
+    def heed(self, headers: Mapping[str, str], never_retried: Collection[str]) -> None:
+        """Send these headers with each request from here on; let these codes of an OperationOutcome end a delivery."""
+        self._http.headers.update(headers)
+        self._never_retried = frozenset(never_retried)
+
     async def read(self, kind: str, resource_id: str) -> Found | None:
         """Return a resource; None if the server does not have it, or has it deleted."""
         answer = await self._send("GET", f"{kind}/{resource_id}")
         if answer.status in _GONE:
             return None
         if answer.status != HTTPStatus.OK:
-            raise _permanent(answer)
-        resource = _raw_json(answer.body)
+            raise permanent(answer)
+        resource = raw_json(answer.body)
         if resource.get("resourceType") != kind:
-            raise _not_fhir(answer.status)
-        meta = resource.get("meta")
-        stated = meta.get("versionId") if isinstance(meta, dict) else None
-        return Found(resource, answer.version or (stated if isinstance(stated, str) else None))
+            raise not_fhir(answer.status)
+        return Found(resource, answer.version or stated_version(resource))
+
+    async def search(self, kind: str, params: Mapping[str, str]) -> list[Found]:
+        """Return the resources that a search finds, page after page, up to MOST_PAGES."""
+        answer = await self._send("GET", kind, params)
+        found: list[Found] = []
+        for page in range(MOST_PAGES):
+            if answer.status != HTTPStatus.OK:
+                raise permanent(answer)
+            bundle = raw_json(answer.body)
+            if bundle.get("resourceType") != "Bundle":
+                raise not_fhir(answer.status)
+            found += [Found(each, stated_version(each)) for each in entries_of(bundle, kind)]
+            following = next_page(bundle, self._base)
+            if following is None or page == MOST_PAGES - 1:
+                break
+            answer = await self._send("GET", following[len(self._base) :].removeprefix("/"))
+        return found
+
+    async def create(self, resource: Element, *, unless: str | None, request_id: str) -> Created:
+        """Store a resource under an id that the server chooses; `unless` a search for it finds one (If-None-Exist).
+
+        Raises Conflict if that search finds several, Refused for the content. After a Transient nobody knows
+        whether it was stored: search before doing it again.
+        """
+        headers = {"Content-Type": FHIR_JSON, "Prefer": "return=minimal", "X-Request-Id": request_id}
+        if unless is not None:
+            headers["If-None-Exist"] = unless
+        kind = resource["resourceType"]
+        answer = await self._send("POST", kind, content=written(resource), headers=headers)
+        if answer.status in _CONFLICT:
+            raise Conflict
+        if not answer.ok:
+            raise permanent(answer)
+        known, version = place_of(answer.location, kind)
+        if known is None and answer.body:
+            body = raw_json(answer.body)
+            if body.get("resourceType") == kind and isinstance(body.get("id"), str):
+                known, version = body["id"], stated_version(body)
+        return Created(known, answer.version or version, unless is not None and answer.status == HTTPStatus.OK)
+
+    async def delete(self, kind: str, resource_id: str, *, request_id: str) -> None:
+        """Delete a resource; harmless where it is gone. Raises Conflict where others refer to it."""
+        answer = await self._send("DELETE", f"{kind}/{resource_id}", headers={"X-Request-Id": request_id})
+        if answer.status in _CONFLICT:
+            raise Conflict
+        if not answer.ok and answer.status not in _GONE:
+            raise permanent(answer)
+
+    async def document(self, path: str, known: str | None, accept: str = FHIR_JSON) -> Document | None:
+        """Return what the server says at a path below its base; None where it still has the ETag `known`."""
+        headers = {"Accept": accept} | ({"If-None-Match": known} if known is not None else {})
+        answer = await self._send(
+            "GET", path, headers=headers, body_limit=STATEMENT_LIMIT, timeout_s=STATEMENT_TIMEOUT_S
+        )
+        if answer.status == HTTPStatus.NOT_MODIFIED:
+            return None
+        if answer.status != HTTPStatus.OK:
+            raise permanent(answer)
+        return Document(answer.body, answer.etag)
 
     async def exists(self, reference: str) -> bool:
         """Return whether the server has what a relative reference names. What it won't show counts as there."""
@@ -115,12 +197,12 @@ class FhirClient:
         if if_match is not None:
             headers["If-Match"] = f'W/"{if_match}"'
         answer = await self._send(
-            "PUT", f"{resource['resourceType']}/{resource['id']}", content=_bytes(resource), headers=headers
+            "PUT", f"{resource['resourceType']}/{resource['id']}", content=written(resource), headers=headers
         )
         if answer.status in _CONFLICT or (answer.status in _GONE and if_match is not None):
             raise Conflict
         if not answer.ok:
-            raise _permanent(answer)
+            raise permanent(answer)
         return answer.version
 
     async def transaction(self, bundle: Element, *, request_id: str) -> list[str | None] | None:
@@ -129,14 +211,14 @@ class FhirClient:
         Returns None if the server takes no transactions. Raises Conflict, and Refused for the content.
         """
         headers = {"Content-Type": FHIR_JSON, "Prefer": "return=minimal", "X-Request-Id": request_id}
-        answer = await self._send("POST", "", content=_bytes(bundle), headers=headers)
+        answer = await self._send("POST", "", content=written(bundle), headers=headers)
         if answer.status in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
             return None
         if answer.status in _CONFLICT:
             raise Conflict
         if not answer.ok:
-            raise _permanent(answer)
-        return _entry_versions(answer.body, len(bundle["entry"]))
+            raise permanent(answer)
+        return entry_versions(answer.body, len(bundle["entry"]))
 
     async def close(self) -> None:
         """Close its connections."""
@@ -148,7 +230,7 @@ class FhirClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _send(
+    async def _send(  # noqa: PLR0913 - what one request of HTTP can have, each by its name
         self,
         method: str,
         path: str,
@@ -156,12 +238,17 @@ class FhirClient:
         *,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> _Answer:
+        body_limit: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
         """Return the server's answer. Raises Transient if there is none, or none that is the FHIR server's."""
-        url = f"{self._base}/{path}" if path else self._base
+        url = f"{self._base}/{path}" if path and not path.startswith("?") else f"{self._base}{path}"
+        timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else httpx.Timeout(timeout_s)
         try:
-            async with self._http.stream(method, url, params=params, content=content, headers=headers) as response:
-                body = await self._body(response)
+            async with self._http.stream(
+                method, url, params=params, content=content, headers=headers, timeout=timeout
+            ) as response:
+                body = await self._body(response, body_limit or self._body_limit)
         except httpx.TimeoutException:
             message = "The FHIR server does not answer in time. It is tried again by itself."
             raise Transient("timeout", message) from None
@@ -171,144 +258,19 @@ class FhirClient:
                 raise Transient(code, f"No TLS with the FHIR server: {reason}. Look at ca_file and base.") from None
             message = f"The FHIR server can't be reached ({type(error).__name__}). It is tried again by itself."
             raise Transient("unreachable", message) from None
-        answer = _Answer(response.status_code, _version(response.headers.get("ETag")), body)
-        _raise_unless_fhir(answer, response.headers)
+        told = response.headers
+        place = told.get("Location") or told.get("Content-Location")
+        answer = Answer(response.status_code, version_of(told.get("ETag")), body, place, told.get("ETag"))
+        raise_unless_fhir(answer, told, self._never_retried)
         return answer
 
-    async def _body(self, response: httpx.Response) -> bytes:
+    @staticmethod
+    async def _body(response: httpx.Response, limit: int) -> bytes:
         chunks, size = [], 0
         async for chunk in response.aiter_bytes():
             size += len(chunk)
-            if size > self._body_limit:
-                message = (
-                    f"The FHIR server's answer is larger than {self._body_limit} bytes. Look at the resource there."
-                )
+            if size > limit:
+                message = f"The FHIR server's answer is larger than {limit} bytes. Look at the resource there."
                 raise Permanent("answer-too-large", message)
             chunks.append(chunk)
         return b"".join(chunks)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    version: str | None
-    body: bytes
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300  # noqa: PLR2004 - HTTP's class of success
-
-
-def _raise_unless_fhir(answer: _Answer, headers: httpx.Headers) -> None:
-    """Raise Transient for every answer that says nothing of the resource."""
-    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and answer.status != HTTPStatus.NOT_IMPLEMENTED:
-        message = f"The FHIR server answers {answer.status}. It is tried again by itself."
-        raise Transient(f"http-{answer.status}", message, retry_after=_retry_after(headers))
-    if answer.status == HTTPStatus.UNAUTHORIZED:
-        message = "The FHIR server does not accept our credentials (401). Check the destination's authentication."
-        raise Transient("unauthorised", message, retry_after=_retry_after(headers))
-    if answer.status in _TRY_AGAIN:
-        message = f"The FHIR server asks to wait ({answer.status}). It is tried again by itself."
-        raise Transient(f"http-{answer.status}", message, retry_after=_retry_after(headers))
-    if 300 <= answer.status < 400:  # noqa: PLR2004 - HTTP's class of redirection
-        message = f"The FHIR server redirects ({answer.status}). Set the destination's base to where it really is."
-        raise Transient("redirected", message)
-    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if answer.body and media_type in {"text/html", "application/xhtml+xml"}:
-        # A proxy's or a login page: it speaks for neither success nor failure of the plan.
-        raise _not_fhir(answer.status)
-
-
-def _not_fhir(status: int) -> Transient:
-    message = f"What answers {status} is not a FHIR server. Check the destination's base and what lies in between."
-    return Transient("not-fhir", message)
-
-
-def _permanent(answer: _Answer) -> Permanent:
-    codes = _outcome_codes(answer.body)
-    named = f" ({', '.join(codes)})" if codes else ""
-    if answer.status == HTTPStatus.FORBIDDEN:
-        message = f"The FHIR server forbids it{named}. Ask for the right to write this patient's plan, then retry."
-        return Permanent("forbidden", message, outcome_codes=codes)
-    if answer.status in {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
-        message = f"The FHIR server does not take this ({answer.status}){named}. Choose another destination."
-        return Permanent("not-supported", message, outcome_codes=codes)
-    message = f"The FHIR server refuses the plan ({answer.status}){named}. Look at the plan, then retry."
-    return Refused(f"http-{answer.status}", message, outcome_codes=codes)
-
-
-def _outcome_codes(body: bytes) -> tuple[str, ...]:
-    """Return the codes of an OperationOutcome's errors, never its texts: they may tell of the patient."""
-    try:
-        outcome = orjson.loads(body)
-        issues = outcome["issue"] if outcome["resourceType"] == "OperationOutcome" else []
-        errors = [issue for issue in issues if issue.get("severity") in {"fatal", "error"}]
-        codes = [code for issue in errors for code in (issue.get("code"), *_detail_codes(issue))]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return ()
-    sound = [code for code in codes if isinstance(code, str) and _CODE.fullmatch(code)]
-    return tuple(dict.fromkeys(sound))[:MOST_CODES]
-
-
-def _detail_codes(issue: Mapping[str, Any]) -> list[object]:
-    return [coding.get("code") for coding in issue.get("details", {}).get("coding", [])]
-
-
-def _entry_versions(body: bytes, count: int) -> list[str | None]:
-    """Return the versions that a transaction's answer names; None for each that it does not."""
-    try:
-        entries = orjson.loads(body)["entry"]
-        versions = [_version(entry["response"].get("etag")) for entry in entries]
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return [None] * count
-    return versions if len(versions) == count else [None] * count
-
-
-def _version(etag: object) -> str | None:
-    # HAPI's transaction entries say `3` where its headers say `W/"3"`.
-    match = _ETAG.fullmatch(etag.strip()) if isinstance(etag, str) else None
-    return match[1] if match else None
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Return how many seconds the server asks to wait; a date counts from the server's own clock."""
-    asked = headers.get("Retry-After", "").strip()
-    if _SECONDS.fullmatch(asked):
-        return float(asked)
-    try:
-        waits = parsedate_to_datetime(asked) - parsedate_to_datetime(headers.get("Date", ""))
-    except (ValueError, TypeError):
-        return None
-    return max(waits.total_seconds(), 0.0)
-
-
-def _raw_json(body: bytes) -> Element:
-    """Return a JSON object whose long numbers and fractions keep the digits they were written with."""
-    try:
-        value = json.loads(body, parse_float=_verbatim, parse_int=_integer, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise _not_fhir(HTTPStatus.OK) from None
-    if not isinstance(value, dict):
-        raise _not_fhir(HTTPStatus.OK)
-    return value
-
-
-def _verbatim(digits: str) -> orjson.Fragment:
-    return orjson.Fragment(digits.encode())
-
-
-def _integer(digits: str) -> int | orjson.Fragment:
-    return int(digits) if len(digits) <= _LONGEST_INT else _verbatim(digits)
-
-
-def _no_constant(name: str) -> None:
-    message = f"{name} is not JSON"
-    raise ValueError(message)
-
-
-def _bytes(resource: Element) -> bytes:
-    try:
-        return orjson.dumps(resource)
-    except orjson.JSONEncodeError:
-        message = "The resource that the FHIR server holds can't be written back unchanged. Look at it there."
-        raise Permanent("not-writable", message) from None

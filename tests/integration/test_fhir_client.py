@@ -13,7 +13,8 @@ import pytest
 from service.outbound.careplan import render
 from service.outbound.destination import PlanDelivery
 from service.outbound.ehr import EhrDestination
-from service.rest.client import Conflict, FhirClient, Refused
+from service.rest.answers import Refused
+from service.rest.client import Conflict, FhirClient
 from service.rest.errors import Permanent, Transient
 from tests import courses
 
@@ -265,3 +266,101 @@ async def test_somebody_who_keeps_writing_makes_it_wait(script: Script, mappings
     finally:
         await destination.close()
     assert "conflict" == caught.value.code
+
+
+NOTE = {"resourceType": "DocumentReference", "id": "n-1", "meta": {"versionId": "3"}}
+
+
+async def test_a_create_tells_the_servers_id_from_wherever_it_says_it(script: Script, client: FhirClient) -> None:
+    """In Location, in Content-Location, in the body, or not at all."""
+    body = orjson.dumps(NOTE)
+    script.answers += [
+        answer("201 Created", "Location: https://elsewhere.example/fhir/DocumentReference/n-1/_history/3"),
+        answer("201 Created", "Content-Location: DocumentReference/n-1", 'ETag: W/"3"'),
+        answer("201 Created", body=body),
+        answer("201 Created", "Location: https://elsewhere.example/fhir/Binary/7"),
+        answer("200 OK", "Location: /fhir/DocumentReference/n-1/_history/3"),
+    ]
+    made = [await client.create(PLAN | NOTE, unless=None, request_id="r") for _ in range(4)]
+    made.append(await client.create(PLAN | NOTE, unless="identifier=s|v", request_id="r"))
+    assert [("n-1", "3", False)] * 3 + [(None, None, False), ("n-1", "3", True)] == [
+        (each.id, each.version, each.existed) for each in made
+    ]
+    assert b"if-none-exist: identifier=s|v" in script.requests[-1].lower()
+    assert b"if-none-exist" not in script.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [(answer("412 Precondition Failed"), Conflict), (answer("422 Unprocessable"), Refused), (DROPPED, Transient)],
+)
+async def test_a_create_that_fails_says_how(
+    reply: bytes, error: type[Exception], script: Script, client: FhirClient
+) -> None:
+    """Several that match, refused content, an answer that was lost."""
+    script.answers.append(reply)
+    with pytest.raises(error):
+        await client.create(NOTE, unless="identifier=s|v", request_id="r")
+
+
+async def test_a_search_follows_pages_on_its_own_server_only(script: Script, client: FhirClient) -> None:
+    """A link to another server is not followed, whatever the answer says."""
+
+    def page(link: str, *found: object) -> bytes:
+        links = [{"relation": "next", "url": link}]
+        entries = [{"resource": each} for each in found]
+        return answer("200 OK", body=orjson.dumps({"resourceType": "Bundle", "link": links, "entry": entries}))
+
+    outcome_entry = {"resourceType": "OperationOutcome"}
+    script.answers += [
+        page(f"{script.base}?_getpages=7", NOTE, outcome_entry, None),
+        page("https://elsewhere.example/fhir?_getpages=8", {**NOTE, "id": "n-2"}),
+    ]
+    found = await client.search("DocumentReference", {"identifier": "s|v"})
+    assert [("n-1", "3"), ("n-2", "3")] == [(each.resource["id"], each.version) for each in found]
+    assert b"GET /fhir?_getpages=7 HTTP/1.1" in script.requests[1]
+    assert 2 == len(script.requests)
+
+
+async def test_an_endless_search_ends(script: Script, client: FhirClient) -> None:
+    """After ten pages: what is looked for is on the first."""
+    bundle = {"resourceType": "Bundle", "link": [{"relation": "next", "url": f"{script.base}?page=1"}]}
+    script.answers += [answer("200 OK", body=orjson.dumps(bundle))] * 12
+    assert [] == await client.search("DocumentReference", {})
+    assert 10 == len(script.requests)
+
+
+async def test_a_delete_of_what_is_gone_is_harmless(script: Script, client: FhirClient) -> None:
+    """What others refer to stays."""
+    script.answers += [answer("204 No Content"), answer("410 Gone"), answer("409 Conflict"), answer("403 Forbidden")]
+    for _ in range(2):
+        await client.delete("Provenance", "p", request_id="r")
+    with pytest.raises(Conflict):
+        await client.delete("Provenance", "p", request_id="r")
+    with pytest.raises(Permanent):
+        await client.delete("Provenance", "p", request_id="r")
+
+
+async def test_a_statement_is_asked_for_again_by_its_etag(script: Script, client: FhirClient) -> None:
+    """Unchanged, nothing is sent; it may be larger than any resource."""
+    script.answers += [answer("200 OK", 'ETag: W/"a b"', body=b"x" * 20_000), answer("304 Not Modified")]
+    first = await client.document("metadata", None)
+    assert first is not None
+    assert (b"x" * 20_000, 'W/"a b"') == (first.content, first.etag)
+    assert await client.document("metadata", first.etag) is None
+    assert b'if-none-match: w/"a b"' in script.requests[1].lower()
+
+
+@pytest.mark.parametrize(
+    "status", ["401 Unauthorized", "403 Forbidden", "409 Conflict", "500 Error", "503 Unavailable"]
+)
+async def test_some_codes_are_never_tried_again(status: str, script: Script, client: FhirClient) -> None:
+    """Whatever the status would say by itself; the headers that the server needs go with every request."""
+    client.heed({"X-Needed": "yes"}, ("4130", "4131"))
+    refusal = outcome({"severity": "fatal", "code": "security", "details": {"coding": [{"code": "4131"}]}})
+    script.answers += [answer(status, body=refusal)]
+    with pytest.raises(Permanent) as caught:
+        await client.put(PLAN, if_match="1", request_id="r")
+    assert ("never-retried", ("security", "4131")) == (caught.value.code, caught.value.outcome_codes)
+    assert not isinstance(caught.value, Refused)
+    assert b"x-needed: yes" in script.requests[0].lower()
