@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec import structs
 
 from service.domain.evidence import Form, Meeting, Scored, interpret
 from service.domain.facts import EncounterReading
+from service.domain.value import Value
 from service.inbound.changes import Change, Operation
 from service.inbound.codings import raw_codes
 from service.inbound.conformance import deviations
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from service.domain.evidence import Evidence
-    from service.domain.facts import Code, Fact
+    from service.domain.facts import Code, Fact, Reading
     from service.domain.mappings import Mappings
     from service.domain.sourced import Threshold
     from service.inbound.envelopes import Opened
@@ -244,7 +246,7 @@ def as_json(each: Inspected, feed: Feed) -> dict[str, Any]:
             "reference": fact.key.reference,
             "patient": fact.patient_id,
             "deleted": fact.order.deleted,
-            "reading": orjson.loads(orjson.dumps(fact.reading, default="|".join)),
+            "reading": reading_as_json(fact.reading),
             "labels": ["|".join(label) for label in fact.labels],
         },
         "measures": [_measure(found, feed) for found in each.evidence if isinstance(found, Scored)],
@@ -279,3 +281,12 @@ def _measure(found: Scored, feed: Feed) -> dict[str, Any]:
         "safetyUnanswered": measure.safety_unanswered,
         "contradicted": list(measure.contradicted),
     }
+
+
+def reading_as_json(reading: Reading | None) -> Any:  # noqa: ANN401 - JSON of any shape
+    """Return a reading as JSON values, codes as `system|code`; None for none."""
+    return orjson.loads(orjson.dumps(reading, default=_as_json))
+
+
+def _as_json(value: Value | Code) -> dict[str, Any] | str:
+    return structs.asdict(value) if isinstance(value, Value) else "|".join(value)

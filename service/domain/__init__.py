@@ -1,5 +1,5 @@
 """From facts to courses: what IPT means, as plain values and pure functions.
 
-Standard library and pydantic only; nothing here does I/O, reads a clock or logs.
+Standard library, pydantic and msgspec only; nothing here does I/O, reads a clock or logs.
 Bytes and FHIR shapes belong in `inbound`, FHIR resources that leave in `outbound`.
 """

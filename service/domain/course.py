@@ -5,13 +5,13 @@ Field order is the canonical order: a course's state is the JSON of these values
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, datetime  # noqa: TC003 - pydantic reads these annotations when a stored state is loaded
 from enum import StrEnum
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from service.domain.facts import Code  # noqa: TC001 - pydantic reads it when a stored state is loaded
+from service.domain.value import Value
 
 if TYPE_CHECKING:
     from service.domain.facts import PatientKey
@@ -114,8 +114,7 @@ class Decision(StrEnum):
     MAINTENANCE = "maintenance"
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Value, frozen=True):
     """One meeting of a course."""
 
     state: SessionState
@@ -152,8 +151,7 @@ class Session:
     """Held after the course had ended: shown, never counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(Value, frozen=True):
     """One scored instrument at one time."""
 
     instrument: str
@@ -173,8 +171,7 @@ class Measure:
     """`QuestionnaireResponse/id`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Documented:
+class Documented(Value, frozen=True):
     """A task of a phase, or a milestone of the process, and when it was first documented."""
 
     task: str
@@ -182,8 +179,7 @@ class Documented:
     fact: str
 
 
-@dataclass(frozen=True, slots=True)
-class FocusArea:
+class FocusArea(Value, frozen=True):
     """A focus area of the formulation."""
 
     area: str
@@ -194,8 +190,7 @@ class FocusArea:
     fact: str
 
 
-@dataclass(frozen=True, slots=True)
-class PatientGoal:
+class PatientGoal(Value, frozen=True):
     """One of the patient's own goals, as coded on a form."""
 
     goal: str
@@ -203,8 +198,7 @@ class PatientGoal:
     fact: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Value, frozen=True):
     """An instrument's first and latest totals of a course, and what lies between them."""
 
     instrument: str
@@ -225,8 +219,7 @@ class Change:
     """When the change that `reliable` tells of was first measured, and has held since."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(Value, frozen=True):
     """How a clinician dealt with a finding: by its Task, completed, or by what another fact tells.
 
     The plan itself ends a Task as `cancelled`, never as `completed`: read back, its own word would pass for a
@@ -239,8 +232,7 @@ class Answered:
     fact: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Value, frozen=True):
     """What a rule says of a course, with what it rests on. Never a decision."""
 
     id: str
@@ -261,8 +253,7 @@ class Finding:
     """When what gave rise to it was first seen to hold no longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(Value, frozen=True):
     """What an ending form said."""
 
     on: date
@@ -274,8 +265,7 @@ class Ending:
     """Why the treatment stopped before its planned end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Value, frozen=True):
     """How a course turned out, and what follows for a clinician to decide."""
 
     on: date
@@ -286,8 +276,7 @@ class Outcome:
     facts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolSpan:
+class ProtocolSpan(Value, frozen=True):
     """A protocol that a course follows, until the next one begins."""
 
     protocol: str
@@ -297,8 +286,7 @@ class ProtocolSpan:
     """What names it; None for the default."""
 
 
-@dataclass(frozen=True, slots=True)
-class FocusSpan:
+class FocusSpan(Value, frozen=True):
     """A focus area in one rank and stage, while it held."""
 
     area: str
@@ -310,8 +298,7 @@ class FocusSpan:
     fact: str
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedSession:
+class PlannedSession(Value, frozen=True):
     """A session that remains, aimed at an area and a goal of the patient."""
 
     number: int
@@ -323,8 +310,7 @@ class PlannedSession:
     """Encounter id of the booking."""
 
 
-@dataclass(frozen=True, slots=True)
-class WellBeing:
+class WellBeing(Value, frozen=True):
     """One aspect of life as the forms first and latest rate it: function, communication or support."""
 
     aspect: str
@@ -336,8 +322,7 @@ class WellBeing:
     latest_fact: str
 
 
-@dataclass(frozen=True, slots=True)
-class Course:
+class Course(Value, frozen=True):
     """One IPT treatment of one patient."""
 
     id: str
@@ -404,8 +389,7 @@ class Course:
         return uuid5(self.id, role)
 
 
-@dataclass(frozen=True, slots=True)
-class Projection:
+class Projection(Value, frozen=True):
     """All courses of one patient at one instant."""
 
     patient: PatientKey

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from service.domain.course import Measure, SessionKind, SessionState
 from service.domain.facts import Code, EncounterReading, Fact, TaskReading
 from service.domain.forms import COUNTED, FHIR_BASE, CourseField, FormKind, FormMap
 from service.domain.scoring import COMPLETE, score
+from service.domain.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,8 +33,7 @@ TASK_ROLE = "task"
 """Role of a Task in a course's plan, before the id of the finding that it asks about."""
 
 
-@dataclass(frozen=True, slots=True)
-class Meeting:
+class Meeting(Value, frozen=True):
     """An encounter that may be a session."""
 
     start: datetime
@@ -61,8 +60,7 @@ class Meeting:
     """Kept only where the site chooses protocols."""
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(Value, frozen=True):
     """An assessment, session or ending form."""
 
     start: datetime
@@ -81,8 +79,7 @@ class Form:
     """Answers to the fields that count something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(Value, frozen=True):
     """A measure with the labels of its fact."""
 
     start: datetime
@@ -93,8 +90,7 @@ class Scored:
     labels: tuple[Code, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TaskDone:
+class TaskDone(Value, frozen=True):
     """A Task of a plan that a clinician completed: the answer to a finding.
 
     Its labels are none of the course's: it carries those that the plan gave it.

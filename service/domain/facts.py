@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import datetime  # noqa: TC003 - whoever asks a reading for the types of its fields needs it
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from datetime import datetime
+from service.domain.value import Value
 
 UNVERSIONED = -1
 """`OrderKey.version` of a resource whose `meta.versionId` is absent or not a number."""
@@ -53,8 +52,7 @@ class OrderKey(NamedTuple):
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class EncounterReading:
+class EncounterReading(Value, frozen=True):
     """What an Encounter says that a course may need. Statuses are R4's, in lower case."""
 
     status: str
@@ -73,8 +71,7 @@ class EncounterReading:
     locations: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Value, frozen=True):
     """One answered item. Text that is not a number is never kept."""
 
     link_id: str
@@ -87,8 +84,7 @@ class Answer:
     """The ordinal or item weight that the sender attached to a coded answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseReading:
+class ResponseReading(Value, frozen=True):
     """What a QuestionnaireResponse says that a course may need."""
 
     status: str
@@ -100,8 +96,7 @@ class ResponseReading:
     answers: tuple[Answer, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class TaskReading:
+class TaskReading(Value, frozen=True):
     """What became of a Task of a plan: how a clinician answered a finding."""
 
     status: str
@@ -116,8 +111,7 @@ class TaskReading:
 Reading = EncounterReading | ResponseReading | TaskReading
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Value, frozen=True):
     """The newest known reading of one source resource.
 
     `reading` is None for a marker: the resource was deleted, or its newest version is not ours.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, NamedTuple
 
 from service.domain.course import Decision, Documented, Ending, Phase
 from service.domain.forms import CourseField, FormKind
+from service.domain.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,8 +27,7 @@ _BOXES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(Value, frozen=True):
     """What decides the phase of a course and of each of its sessions."""
 
     plans: tuple[Plan, ...]

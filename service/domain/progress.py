@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 from itertools import repeat
 from operator import ge, le, lt
 from typing import TYPE_CHECKING
 
 from service.domain.course import Caseness, Change
 from service.domain.spans import FOREVER, Span, Spans, runs
+from service.domain.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from service.domain.mappings import Mappings
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(Value, frozen=True):
     """The complete measures of one instrument in a course, by time: at least one."""
 
     instrument: Instrument

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from service.domain.course import Session, SessionKind, SessionState
 from service.domain.forms import CourseField, FormKind
+from service.domain.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,8 +60,7 @@ class Sitting:
         return self.state is _HELD and self.kind is _SESSION
 
 
-@dataclass(frozen=True, slots=True)
-class Sittings:
+class Sittings(Value, frozen=True):
     """The sittings of a course, by start, and what about them contradicts itself."""
 
     sittings: tuple[Sitting, ...]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from service.domain.course import Decision, SessionKind, SessionState
 from service.domain.evidence import Form, Meeting, Scored
 from service.domain.forms import CourseField, FormKind
@@ -104,7 +106,7 @@ def _apart(whole: Treatment, maintenance: str, form_match: timedelta) -> Iterato
     kept = {form.reference for form in forms}
     if CourseField.PLANNED_SESSIONS in decided.numbers:
         # The number on the form that decides is that of the sessions to come.
-        forms[forms.index(decided)] = replace(decided, numbers={})
+        forms[forms.index(decided)] = structs.replace(decided, numbers={})
     later_forms = [form for form in whole.forms if form.reference not in kept]
     yield replace(whole, closed=decided.start, meetings=meetings, forms=forms)
     yield replace(

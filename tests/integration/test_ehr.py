@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
-from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from service.domain.course import Answered, Finding, FindingState, FocusArea, Phase, Severity, course_id
 from service.domain.facts import PatientKey
@@ -403,7 +404,7 @@ async def test_what_the_server_refuses_is_permanent_with_codes_only(
     role, resource = plan.resources[0]
     broken = {**resource, "intent": "Nonsense Of Ms Doe"}
     with pytest.raises(Permanent) as caught:
-        await ehr.deliver(delivery(replace(plan, resources=((role, broken), *plan.resources[1:]))))
+        await ehr.deliver(delivery(dataclasses.replace(plan, resources=((role, broken), *plan.resources[1:]))))
     assert caught.value.code in {"http-400", "http-422"}
     assert caught.value.outcome_codes
     assert "Nonsense" not in f"{caught.value} {caught.value.outcome_codes}"

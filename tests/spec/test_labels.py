@@ -5,10 +5,10 @@ That `withhold` keeps a plan from a destination stands in `tests/integration/tes
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec.structs import replace
 
 from service.domain.facts import Code
 from service.outbound.careplan import bundle, render

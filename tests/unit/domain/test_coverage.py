@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,14 +75,11 @@ def test_everything_read_of_an_event_is_used(discarded: dict[str, dict[str, str]
     """What a fact keeps has a meaning for the course, or is kept for a reason."""
     read = attributes(file for file in (SERVICE / "domain").rglob("*.py") if file.name != "facts.py")
     unused = {
-        f"{reading.__name__}.{field.name}"
-        for reading in READINGS
-        for field in fields(reading)
-        if field.name not in read
+        f"{reading.__name__}.{name}" for reading in READINGS for name in reading.__struct_fields__ if name not in read
     }
     assert unused <= set(discarded["readings"])
     assert set(discarded["readings"]) <= {
-        f"{reading.__name__}.{each.name}" for reading in READINGS for each in fields(reading)
+        f"{reading.__name__}.{name}" for reading in READINGS for name in reading.__struct_fields__
     }
 
 

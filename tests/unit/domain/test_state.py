@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields, replace
 from datetime import date
 
 import pytest
+from msgspec import NODEFAULT
+from msgspec.structs import fields, replace
 
 from service.domain import state
 from service.domain.course import (
@@ -31,7 +32,7 @@ def test_a_course_comes_back_as_it_was_written(known: Course) -> None:
 
 def test_what_a_course_does_not_say_takes_no_room() -> None:
     """Elements that are as a course begins with them are left out."""
-    optional = {each.name for each in fields(Course) if each.default is not MISSING}
+    optional = {each.name for each in fields(Course) if each.default is not NODEFAULT}
     assert not optional & json.loads(state.dump(course(planned=(), well_being=()))).keys()
 
 
@@ -54,6 +55,6 @@ def test_what_is_said_is_kept() -> None:
 def test_a_state_without_the_later_elements_is_read() -> None:
     """A finding of an earlier release is an open one."""
     written = json.loads(state.dump(course()))
-    optional = {each.name for each in fields(Finding) if each.default is not MISSING}
+    optional = {each.name for each in fields(Finding) if each.default is not NODEFAULT}
     assert not optional & written["findings"][0].keys()
     assert FindingState.OPEN is state.load(json.dumps(written)).findings[0].state

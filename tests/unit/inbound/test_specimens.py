@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
+from service.inspection import reading_as_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -39,7 +41,7 @@ def told(reading: RecordReading) -> dict[str, Any]:
                     "patient": fact.patient_id,
                     "order": _order(fact.order),
                     "labels": ["|".join(label) for label in fact.labels],
-                    "reading": orjson.loads(orjson.dumps(fact.reading, default="|".join)),
+                    "reading": reading_as_json(fact.reading),
                 }
                 for fact in reading.facts
             ],
