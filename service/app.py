@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
 
+from service.backfill.portions import topic_of
 from service.clients import destination_client, kafka_options
 from service.configuration import load_mappings
 from service.deliveries import Reconciler
@@ -54,10 +56,13 @@ def all_mappings(settings: Settings) -> dict[str, Mappings]:
 
 
 def feeds(settings: Settings, mappings: Mapping[str, Mappings]) -> dict[str, Feed]:
-    """Return what the intake needs to know of each topic."""
+    """Return what the intake needs to know of each topic, and of what a backfill brings without one."""
     found: dict[str, Feed] = {}
     for source in settings.sources:
-        found |= dict.fromkeys((topic.name for topic in source.topics), feed(source, mappings[source.id]))
+        read = feed(source, mappings[source.id])
+        found |= dict.fromkeys((topic.name for topic in source.topics), read)
+        # Exports and searches hold resources as they are, whatever the topics wrap them in.
+        found[topic_of(source.id)] = replace(read, context=replace(read.context, envelope=None))
     return found
 
 

