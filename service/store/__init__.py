@@ -10,6 +10,7 @@ from service.store.transaction import Transaction
 from service.store.values import (
     NOTHING_STORED,
     WHOLE,
+    BackfillJob,
     Claimed,
     Counts,
     CourseUpdate,
@@ -38,6 +39,7 @@ from service.store.values import (
 __all__ = [
     "NOTHING_STORED",
     "WHOLE",
+    "BackfillJob",
     "Claimed",
     "Counts",
     "CourseUpdate",

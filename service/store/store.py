@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from service.domain.facts import PatientKey
 from service.store import schema
+from service.store.backfills import Backfills
 from service.store.connections import Connections, translated
 from service.store.deliveries import Deliveries
 from service.store.dialects import create_engine
@@ -38,6 +39,8 @@ class Store:
         self._connections = Connections(self._engine)
         self.deliveries = Deliveries(self._connections)
         """What destinations shall have, and have."""
+        self.backfills = Backfills(self._connections)
+        """How far backfills have come."""
         self.operators = Operators(self._connections)
         """What people ask."""
 

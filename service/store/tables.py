@@ -162,3 +162,16 @@ parked = Table(
     UniqueConstraint("course_id", "destination"),
 )
 Index("parked_in_state", parked.c.state, parked.c.id)
+
+backfill = Table(
+    "backfill",
+    metadata,
+    Column("job", _Id, primary_key=True),  # digest of what is read: the same command finds the same row
+    Column("source", _Id, nullable=False),
+    Column("kind", _Id, nullable=False),
+    Column("position", Text, nullable=False),  # JSON: where to go on; addresses of pages may name a patient
+    Column("counts", Text, nullable=False),  # JSON: name to number, up to the position
+    Column("started_at", _Instant, nullable=False),
+    Column("changed_at", _Instant, nullable=False),
+    Column("done", Boolean, nullable=False),
+)

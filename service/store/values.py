@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from service.store.instants import micros
 
@@ -324,6 +324,19 @@ class Retry:
 
     item: ParkedItem
     record: KeptRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillJob:
+    """How far a backfill has come."""
+
+    id: str
+    source: str
+    kind: str
+    position: Mapping[str, Any]
+    """Where to go on, in the words of its kind; empty before anything is stored."""
+    counts: Mapping[str, int]
+    """What was stored up to there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HEAD = "0003"
+HEAD = "0004"
 
 
 def differences(connection: Connection) -> Sequence[object]:
