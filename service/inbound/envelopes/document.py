@@ -39,6 +39,8 @@ class Notice(NamedTuple):
     """Whose form of a notification it is: R5, R4B backport, R4 backport, Aidbox."""
     numbers: tuple[int, ...] = ()
     """Of the events in it, as their sender counts them."""
+    total: int | None = None
+    """Of all events since the subscription began, as its sender says."""
     contexts: tuple[str, ...] = ()
     """References to what its events are to be seen with, sorted."""
 

@@ -50,7 +50,8 @@ def notification(document: Document) -> Opened | None:
         kind=kind,
         status=text_of(status.get("status")),
         form=_FORMS.get(text_of(written.get("resourceType")), "R5" if content.get("type") == _R5 else "R4B backport"),
-        numbers=tuple(_numbers(events)),
+        numbers=tuple(number for event in events if (number := _number(event.get("eventNumber"))) is not None),
+        total=_number(status.get("eventsSinceSubscriptionStart", status.get("events-since-subscription-start"))),
         contexts=tuple(sorted(_contexts(events))),
     )
     if kind in _NO_EVENT:
@@ -125,11 +126,10 @@ def _focus_type(focus: object, status: Mapping[str, Any]) -> str:
     return "" if topic is None else topic[1]
 
 
-def _numbers(events: Sequence[Mapping[str, Any]]) -> Iterator[int]:
-    for event in events:
-        number = str(event.get("eventNumber", "")).strip()
-        if number.isascii() and number.isdigit() and len(number) <= _DIGITS:
-            yield int(number)
+def _number(written: object) -> int | None:
+    """Return a count, which R5 writes as a string and R4 as a number."""
+    text = str(written).strip() if isinstance(written, str | int) and not isinstance(written, bool) else ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
 
 
 def _from_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
