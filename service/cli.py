@@ -27,6 +27,7 @@ from service import app, inspection, operations, reading_screen, screens, statem
 from service.configuration import ConfigurationError, load_mappings, load_settings, load_vendor_profiles
 from service.domain import catalogue
 from service.domain.mappings import MappingError
+from service.key_commands import keys
 from service.outbound.negotiation import negotiate as negotiated
 from service.rest.capabilities import NotNegotiable
 from service.store import ParkedState, StoreError
@@ -55,6 +56,7 @@ cli = typer.Typer(
 )
 parked = typer.Typer(no_args_is_help=True, help="What can't go on without a person: look, try again, discard.")
 cli.add_typer(parked, name="parked")
+cli.add_typer(keys, name="keys")
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file; else IPT_CONFIG, else ./ipt-bridge.toml.")]
 FhirVersion = Literal["R4", "R4B", "R5"]

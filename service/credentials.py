@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, FilePath, SecretStr, model_validator
 
 HTTP_URL = r"^https?://[^\s?#@]+$"
+TokenEndpoint = Annotated[str | None, Field(pattern=HTTP_URL)]
 
 
 class Group(BaseModel):
@@ -66,7 +67,46 @@ class BasicAuth(Group):
         return self
 
 
-Auth = Annotated[NoAuth | BearerAuth | BasicAuth, Field(discriminator="kind")]
+class ClientSecretAuth(Group):
+    """Tokens by OAuth's client credentials, with a secret that both sides know."""
+
+    kind: Literal["client-secret"]
+    """How to authenticate."""
+    client_id: str
+    """Id under which the service is registered."""
+    client_secret: SecretStr | None = None
+    """Secret. The client's secret; rather in `client_secret_file`."""
+    client_secret_file: FilePath | None = None
+    """File with the client's secret alone, read at the start."""
+    token_endpoint: TokenEndpoint = None
+    """URL of the token endpoint; without it, the one that the FHIR server names."""
+    scopes: tuple[str, ...] = ()
+    """Scopes to ask for; none where what is registered decides."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        exactly_one(self.client_secret, self.client_secret_file, "client_secret")
+        return self
+
+
+class BackendServicesAuth(Group):
+    """Tokens by SMART Backend Services: each asked for with an assertion that the service signs."""
+
+    kind: Literal["backend-services"]
+    """How to authenticate."""
+    client_id: str
+    """Id under which the service is registered."""
+    keys_file: FilePath
+    """PEM, JWK or JWKS file with the private key, RSA for RS384 or P-384 for ES384; `ipt-bridge keys new` makes it."""
+    key_id: str | None = None
+    """`kid` of the key to sign with, where the file has several; without it, the first."""
+    token_endpoint: TokenEndpoint = None
+    """URL of the token endpoint; without it, the one that the FHIR server names."""
+    scopes: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Scopes to ask for, such as `system/CarePlan.cruds`."""
+
+
+Auth = Annotated[NoAuth | BearerAuth | BasicAuth | ClientSecretAuth | BackendServicesAuth, Field(discriminator="kind")]
 
 
 class Transport(Group):

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.credentials import HTTP_URL, Group, Transport
+from service.credentials import HTTP_URL, Group, TokenEndpoint, Transport
 from service.inbound.envelopes import DIALECTS
 
 _DRIVERS = {
@@ -69,12 +69,22 @@ class Kafka(Group):
     """Consumer group; workers with the same one share the partitions."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How connections are encrypted and authenticated, in Kafka's own words."""
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
     """Used with SASL_PLAINTEXT and SASL_SSL only."""
     sasl_username: str | None = None
     """User of the SASL mechanism."""
     sasl_password: SecretStr | None = None
     """Secret. Password of the SASL mechanism."""
+    sasl_oauth_token_endpoint: TokenEndpoint = None
+    """URL that OAUTHBEARER's tokens come from, by client credentials."""
+    sasl_oauth_client_id: str | None = None
+    """Id under which the service is registered there."""
+    sasl_oauth_client_secret: SecretStr | None = None
+    """Secret. The client's secret there."""
+    sasl_oauth_scopes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Scopes to ask for there; in the environment separated by commas."""
+    sasl_oauth_ca_file: FilePath | None = None
+    """PEM file of the authorities that sign the token endpoint's certificate; without it, those of the system."""
     ca_file: FilePath | None = None
     """PEM file of the authorities that sign the brokers' certificates; without it, those of the system."""
     certificate_file: FilePath | None = None
@@ -90,13 +100,22 @@ class Kafka(Group):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.security_protocol.startswith("SASL") and (self.sasl_username is None or self.sasl_password is None):
-            msg = f"{self.security_protocol} needs sasl_username and the secret sasl_password"
-            raise ValueError(msg)
+        if self.security_protocol.startswith("SASL"):
+            self._has_credentials()
         if (self.certificate_file is None) != (self.key_file is None):
             msg = "certificate_file and key_file go together"
             raise ValueError(msg)
         return self
+
+    def _has_credentials(self) -> None:
+        if self.sasl_mechanism == "OAUTHBEARER":
+            names = ["sasl_oauth_token_endpoint", "sasl_oauth_client_id", "sasl_oauth_client_secret"]
+        else:
+            names = ["sasl_username", "sasl_password"]
+        missing = [name for name in names if getattr(self, name) is None]
+        if missing:
+            msg = f"{self.security_protocol} by {self.sasl_mechanism} needs {' and '.join(missing)}"
+            raise ValueError(msg)
 
 
 class Topic(Group):

@@ -20,7 +20,7 @@ from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage as TakenMessage  # noqa: TC002 - FastStream reads the annotation
 from faststream.kafka.message import FAKE_CONSUMER, KafkaAckableMessage
-from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
+from faststream.security import BaseSecurity, SASLOAuthBearer, SASLPlaintext, SASLScram256, SASLScram512
 
 from service.clients import kafka_options
 from service.inbound.records import Record
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BY_PASSWORD = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
 
 FETCH_BYTES = 1024 * 1024
 """Most bytes fetched of one partition at a time, and so kept for it; a larger record still comes, alone."""
@@ -97,8 +98,14 @@ class Stream:
         self._put_off_since: float | None = None
         self._committing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committing.set_result(None)
+        options = kafka_options(kafka)
         self.broker = KafkaBroker(
-            list(kafka.bootstrap), security=_security(kafka), consumer_only=True, logger=None, apply_types=True
+            options["bootstrap_servers"],
+            security=_security(options),
+            sasl_oauth_token_provider=options.get("sasl_oauth_token_provider"),
+            consumer_only=True,
+            logger=None,
+            apply_types=True,
         )
         self.app = FastStream(self.broker, logger=None)
         self._subscriber: BatchSubscriber = self.broker.subscriber(
@@ -331,15 +338,19 @@ def _record(record: ConsumerRecord) -> Record:
     )
 
 
-def _security(kafka: Kafka) -> BaseSecurity | None:
-    options = kafka_options(kafka)
+def _security(options: Mapping[str, Any]) -> BaseSecurity | None:
+    """Return in FastStream's words what aiokafka's options say of security."""
     context = options.get("ssl_context")
-    if "sasl_mechanism" not in options:
-        return None if context is None else BaseSecurity(ssl_context=context)
-    mechanism = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
-    return mechanism[options["sasl_mechanism"]](
-        username=options["sasl_plain_username"],
-        password=options["sasl_plain_password"],
-        ssl_context=context,
-        use_ssl=context is not None,
-    )
+    encrypted = context is not None
+    match options.get("sasl_mechanism"):
+        case None:
+            return BaseSecurity(ssl_context=context) if encrypted else None
+        case "OAUTHBEARER":
+            return SASLOAuthBearer(ssl_context=context, use_ssl=encrypted)
+        case mechanism:
+            return _BY_PASSWORD[mechanism](
+                username=options["sasl_plain_username"],
+                password=options["sasl_plain_password"],
+                ssl_context=context,
+                use_ssl=encrypted,
+            )

@@ -54,8 +54,8 @@ def tls_problem(error: BaseException) -> tuple[str, str] | None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return "untrusted", f"its certificate is not trusted: {cause.verify_message.rstrip('.')}"
         if isinstance(cause, ssl.SSLError):
-            if "ALERT" in (cause.reason or ""):
-                return "tls-refused", "it refuses our side of TLS, as where it asks for another client certificate"
-            return "tls", "what answers does not speak TLS as it should"
+            if isinstance(cause, ssl.SSLEOFError) or "ALERT" in (cause.reason or ""):
+                return "tls-refused", "it ends TLS before it begins, as where it asks for another client certificate"
+            return "tls", "what answers does not speak TLS"
         cause = cause.__cause__ or cause.__context__
     return None

@@ -19,7 +19,7 @@ from service.configuration import (
     read_mapping_files,
     settings_fields,
 )
-from service.credentials import BasicAuth, BearerAuth, NoAuth
+from service.credentials import BackendServicesAuth, BasicAuth, BearerAuth, ClientSecretAuth, NoAuth
 from service.settings import FhirDestination, Kafka, KafkaDestination, Settings, Source, Store, Topic
 
 if TYPE_CHECKING:
@@ -141,7 +141,15 @@ def test_lists_of_tables_in_the_environment_are_json(monkeypatch: pytest.MonkeyP
         ("[http]\nport = 70000\n", "{file}, http.port: input should be less than or equal to 65535."),
         (
             "[kafka]\nsecurity_protocol = 'SASL_SSL'\n",
-            "{file}, kafka: SASL_SSL needs sasl_username and the secret sasl_password.",
+            "{file}, kafka: SASL_SSL by SCRAM-SHA-512 needs sasl_username and sasl_password.",
+        ),
+        (
+            "[kafka]\nsecurity_protocol = 'SASL_SSL'\nsasl_mechanism = 'OAUTHBEARER'\nsasl_oauth_client_id = 'c'\n",
+            "{file}, kafka: SASL_SSL by OAUTHBEARER needs sasl_oauth_token_endpoint and sasl_oauth_client_secret.",
+        ),
+        (
+            "[[destinations]]\nkind='fhir'\nbase='http://e'\nauth={kind='backend-services',client_id='c',scopes=['s']}\n",
+            "{file}, destinations[0].auth.keys_file: field required.",
         ),
         (
             "[[sources]]\nauth = { kind = 'bearer', token = 't' }\n",
@@ -331,6 +339,20 @@ def test_the_example_names_every_setting_and_is_valid(tmp_path: Path) -> None:
     ]
 
 
+def test_every_way_to_authenticate_in_the_example_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ones in comments too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secrets").mkdir()
+    text = EXAMPLE.read_text()
+    for name in re.findall(r'"(secrets/[^"]+)"', text):
+        (tmp_path / name).touch()
+
+    ways = [tomllib.loads(f"auth = {way}")["auth"] for way in re.findall(r"^# +(\{ kind.*\})$", text, re.MULTILINE)]
+
+    kinds = [FhirDestination(kind="fhir", base="http://e", auth=way).auth.kind for way in ways]
+    assert ["bearer", "basic", "client-secret"] == kinds
+
+
 def test_the_example_states_the_defaults_of_what_is_tuned() -> None:
     """Numbers in the example are those that hold without it."""
     example = tomllib.loads(EXAMPLE.read_text())
@@ -360,10 +382,13 @@ def test_the_mappings_that_come_with_the_service_are_found() -> None:
     assert "phq-9" in load_mappings(Settings()).instruments
 
 
+AUTH: list[type[BaseModel]] = [NoAuth, BearerAuth, BasicAuth, ClientSecretAuth, BackendServicesAuth]
+
+
 def _models() -> list[type[BaseModel]]:
     groups = [field.annotation for _, field in settings_fields()]
     nested = [group for group in groups if isinstance(group, type) and issubclass(group, BaseModel)]
-    return [Settings, *nested, Source, Topic, KafkaDestination, FhirDestination, NoAuth, BearerAuth, BasicAuth]
+    return [Settings, *nested, Source, Topic, KafkaDestination, FhirDestination, *AUTH]
 
 
 def _stands(example: dict[str, Any], key: tuple[str, ...]) -> bool:
