@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,10 +15,12 @@ from service.clients import destination_client, kafka_options
 from service.configuration import load_mappings
 from service.deliveries import Reconciler
 from service.domain.course import Phase
+from service.gaps import GapWatch
 from service.health import Condition, Health, health_app, serving
 from service.inbound.records import Limits, Reason, SourceContext
 from service.inbound.relevance import Relevance
 from service.intake import UNPROCESSABLE, Feed, Intake
+from service.meter import Meter
 from service.metrics import create_metrics
 from service.outbound.ehr import EhrDestination
 from service.outbound.topic import TopicDestination
@@ -58,18 +60,27 @@ def all_mappings(settings: Settings) -> dict[str, Mappings]:
 def feeds(settings: Settings, mappings: Mapping[str, Mappings]) -> dict[str, Feed]:
     """Return what the intake needs to know of each topic, and of what a backfill brings without one."""
     found: dict[str, Feed] = {}
+    enforces = settings.inbound.conformance == "enforce"
     for source in settings.sources:
-        read = feed(source, mappings[source.id])
+        read = feed(source, mappings[source.id], enforces=enforces)
         found |= dict.fromkeys((topic.name for topic in source.topics), read)
         # Exports and searches hold resources as they are, whatever the topics wrap them in.
         found[topic_of(source.id)] = replace(read, context=replace(read.context, envelope=None))
     return found
 
 
-def feed(source: Source, mappings: Mappings) -> Feed:
-    """Return what the intake needs to know of a source."""
+def feed(source: Source, mappings: Mappings, *, enforces: bool = False) -> Feed:
+    """Return what the intake needs to know of a source, and whether it parks what deviates from FHIR."""
     key_types = {topic.name: topic.resource_type for topic in source.topics if topic.resource_type}
-    context = SourceContext(source.id, source.time_zone, source.fhir_base, key_types, source.envelope)
+    context = SourceContext(
+        id=source.id,
+        time_zone=source.time_zone,
+        base=source.fhir_base,
+        key_types=key_types,
+        envelope=source.envelope,
+        fhir_version=source.fhir_version,
+        enforces=enforces,
+    )
     return Feed(context, Relevance.of(mappings), mappings)
 
 
@@ -97,7 +108,12 @@ def _destination(settings: Settings, each: KafkaDestination | FhirDestination) -
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:
     """Return the intake of all sources into a store."""
     places = [StoredDestination(each.name, takes_over=each.kind == "fhir") for each in settings.destinations]
-    return Intake(store, feeds(settings, mappings), places, limits(settings), vitals)
+    read = feeds(settings, mappings)
+    most = limits(settings)
+    made = Intake(store, read, places, most, vitals)
+    if settings.inbound.conformance == "sample":
+        made.meter = Meter({topic: each.context for topic, each in read.items()}, most)
+    return made
 
 
 def vitals_of(settings: Settings) -> Vitals:
@@ -172,13 +188,15 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(stream.run(stop))
             group.create_task(_sweep(loop, stop, settings.sweeper.interval_s, wake, vitals))
-            group.create_task(_count(store, settings, stop, vitals))
+            group.create_task(_count(store, loop, settings, stop, vitals))
+            group.create_task(GapWatch(store, timedelta(seconds=settings.inbound.gap_after_s), {}, vitals).run(stop))
             for reconciler in reconcilers:
                 group.create_task(reconciler.run(stop))
             vitals.health.hold(Condition.CONSUMING)
             await stop.wait()
             vitals.health.stopping = True
             log.info("stopping")
+        await _told(loop)
     log.info("stopped")
 
 
@@ -199,11 +217,26 @@ async def _sweep(
     vitals.health.ended("sweeper")
 
 
-async def _count(store: Store, settings: Settings, stop: asyncio.Event, vitals: Vitals) -> None:
-    """Put what the database counts into the metrics, again and again."""
+async def _told(loop: Intake) -> None:
+    """Store what the intake counted last; without it the counts of a few seconds are missing."""
+    try:
+        await loop.tell()
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        log.warning("the database is away; what was counted last is not stored", exc_info=error)
+
+
+async def _count(store: Store, loop: Intake, settings: Settings, stop: asyncio.Event, vitals: Vitals) -> None:
+    """Put what the database counts into the metrics, and what the intake counted into the database, again and again."""
     metrics = vitals.metrics
+    pruned = None
     while not stop.is_set():
         try:
+            await loop.tell()
+            if pruned != vitals.now().date():
+                pruned = vitals.now().date()
+                await store.sources.prune_counts(vitals.now())
             counts = await store.operators.counts()
             active = sum(count for phase, count in counts.courses.items() if phase != Phase.CLOSED)
             metrics.active_courses.set(active)

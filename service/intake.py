@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import randrange
@@ -22,9 +23,10 @@ from service.inbound.records import Reason
 from service.projector import Changes, Projector
 from service.store.errors import is_transient
 from service.store.values import KeptRecord, Parked
+from service.tally import OTHER, UNKNOWN, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from service.domain.mappings import Mappings
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from service.inbound.reading import Irrelevant
     from service.inbound.records import Limits, Record, SourceContext
     from service.inbound.relevance import Relevance
+    from service.meter import Meter
     from service.projector import Projected
     from service.store import Store
     from service.store.transaction import Transaction
@@ -77,6 +80,8 @@ class Batch:
     """Records by source and outcome."""
     latest: dict[str, datetime] = field(default_factory=dict)
     """Time of the last record of each source."""
+    told: Tally = field(default_factory=Tally)
+    """What the store is to be told of the sources."""
 
 
 class Intake:
@@ -100,6 +105,9 @@ class Intake:
         self._projector = Projector(self._mappings, destinations)
         self._put_off: dict[PatientKey, Changes] = {}
         self._stopped: dict[tuple[str, str], str] = {}
+        self.meter: Meter | None = None
+        """Holds a sample of what is read against the full FHIR models."""
+        self._untold = Tally()
 
     async def read(self, records: Sequence[Record], batch: Batch | None = None) -> Batch:
         """Return a batch, `batch` or an empty one, with what these records hold added to it.
@@ -110,6 +118,8 @@ class Intake:
         for start in range(0, len(records), READ_AT_ONCE):
             for record in records[start : start + READ_AT_ONCE]:
                 self._read(record, batch)
+            if self.meter is not None:
+                self.meter.sample(records[start : start + READ_AT_ONCE], batch.told)
             await asyncio.sleep(0)
         return batch
 
@@ -138,6 +148,25 @@ class Intake:
             return False
         self._count(batch)
         return changed
+
+    async def tell(self) -> None:
+        """Store what was counted of batches that had nothing else to store. A transient error is raised."""
+        if self._untold:
+            async with self._telling(Tally()) as whole, self._store.transaction() as transaction:
+                await _tell(transaction, whole, self._now())
+
+    @asynccontextmanager
+    async def _telling(self, told: Tally) -> AsyncIterator[Tally]:
+        """Give what is to be told and what waits for a transaction; that waits on if the transaction fails."""
+        untold, self._untold = self._untold, Tally()
+        whole = Tally()
+        whole.add(untold)
+        whole.add(told)
+        try:
+            yield whole
+        except BaseException:
+            self._untold.add(untold)
+            raise
 
     @property
     def put_off(self) -> int:
@@ -224,9 +253,13 @@ class Intake:
             )
             batch.parked.append(Parked(source, UNPROCESSABLE, None, _kept(record)))
             batch.outcomes[source, "parked"] += 1
+            batch.told.counts[source, UNKNOWN, "parked"] += 1
+            batch.latest[source] = record.timestamp
             return
         if reading.notices:
-            self._listen(source, reading.notices)
+            self._listen(source, reading.notices, record.timestamp, batch.told)
+        if reading.skipped:
+            batch.told.counts[source, OTHER, "irrelevant"] += len(reading.skipped)
         outcome = "irrelevant"
         if reading.facts:
             batch.facts += reading.facts
@@ -235,6 +268,7 @@ class Intake:
             batch.not_ours += reading.irrelevant
         if reading.unreadable or reading.fetch:
             outcome = "parked"
+            batch.told.count_parked(source, reading)
             for entry, unreadable in reading.unreadable:
                 batch.parked.append(Parked(source, unreadable.code, unreadable.path, _kept(record), entry))
             for entry, change in reading.fetch:
@@ -242,9 +276,13 @@ class Intake:
         batch.outcomes[source, outcome] += 1
         batch.latest[source] = record.timestamp
 
-    def _listen(self, source: str, notices: Iterable[Notice]) -> None:
-        """Log once where the EHR says that a subscription has stopped: else no events look like nothing happening."""
+    def _listen(self, source: str, notices: Iterable[Notice], time: datetime, told: Tally) -> None:
+        """Follow the numbers of its events; log once where the EHR says that a subscription has stopped.
+
+        Else no events look like nothing happening.
+        """
         for notice in notices:
+            told.follow(source, notice, time)
             key = source, notice.subscription
             before = self._stopped.pop(key, None)
             if notice.status in STOPPED:
@@ -258,11 +296,13 @@ class Intake:
                 log.info("a subscription goes again", source=source, status=notice.status)
 
     async def _store_batch(self, batch: Batch, *, put_off: bool) -> bool:
-        if not (batch.facts or batch.not_ours or batch.parked):
+        told = _told(batch)
+        if not (batch.facts or batch.not_ours or batch.parked or told.numbers):
+            self._untold.add(told)
             return False
         projected = None
         later: dict[PatientKey, Changes] = {}
-        async with self._store.transaction() as transaction:
+        async with self._telling(told) as whole, self._store.transaction() as transaction:
             now = self._now()
             facts = batch.facts + await self._markers(transaction, batch)
             editions, changes, effects = await self._merge(transaction, facts, put_off=put_off)
@@ -274,6 +314,7 @@ class Intake:
             else:
                 projected = await self._projector.project(transaction, editions, changes, now)
             await transaction.park(batch.parked, now)
+            await _tell(transaction, whole, now)
         for (source, effect), count in effects.items():
             self._metrics.facts(source, effect).inc(count)
         for patient, changed in later.items():
@@ -338,8 +379,11 @@ class Intake:
 
     async def _park_whole(self, record: Record) -> None:
         source = self._feeds[record.topic].context.id
-        async with self._store.transaction() as transaction:
-            await transaction.park([Parked(source, UNPROCESSABLE, None, _kept(record))], self._now())
+        told = Tally(Counter({(source, UNKNOWN, "parked"): 1}), {source: record.timestamp})
+        async with self._telling(told) as whole, self._store.transaction() as transaction:
+            now = self._now()
+            await transaction.park([Parked(source, UNPROCESSABLE, None, _kept(record))], now)
+            await _tell(transaction, whole, now)
         self._metrics.records(source, "parked").inc()
         self._metrics.parked(source, UNPROCESSABLE).inc()
 
@@ -351,6 +395,18 @@ class Intake:
             self._metrics.parked(parked.source, parked.reason).inc()
         for source, at in batch.latest.items():
             self._metrics.last_event_timestamp(source).set(at.timestamp())
+
+
+def _told(batch: Batch) -> Tally:
+    """Return what the store is to be told of a batch."""
+    told = Tally(latest=dict(batch.latest))
+    told.add(batch.told)
+    told.count_read(batch.facts, batch.not_ours)
+    return told
+
+
+async def _tell(transaction: Transaction, told: Tally, now: datetime) -> None:
+    await transaction.tell(told.feed_counts(), told.deviations, told.numbers, now)
 
 
 def _effects(facts: Iterable[FactKey], merged: Collection[Merged]) -> Counter[tuple[str, str]]:

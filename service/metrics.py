@@ -57,6 +57,10 @@ class Metrics:
     """Facts by source and effect."""
     parked: Labelled[Counter]
     """What was parked, by source and reason code."""
+    event_gaps: Labelled[Gauge]
+    """Gaps in the event numbers of Subscriptions that are open, by source."""
+    missed_events: Labelled[Counter]
+    """Event numbers that were found missing, by source."""
     batches: Labelled[Counter]
     """Batches by outcome."""
     batch_seconds: Histogram
@@ -134,6 +138,8 @@ def create_metrics(
         changes=series(counter("changes", "Changes", "source", "operation"), sources, OPERATIONS),
         facts=series(counter("facts", "Facts", "source", "effect"), sources, FACT_EFFECTS),
         parked=series(counter("parked", "Parked", "source", "reason"), sources, reasons),
+        event_gaps=series(gauge("event_gaps", "Open gaps in event numbers", "source"), sources),
+        missed_events=series(counter("missed_events", "Event numbers found missing", "source"), sources),
         batches=series(counter("batches", "Batches", "outcome"), BATCH_OUTCOMES),
         batch_seconds=histogram("batch_seconds", "First record to commit", _BATCH_SECONDS),
         batch_records=histogram("batch_records", "Records of a batch", _BATCH_RECORDS),

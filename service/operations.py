@@ -355,7 +355,8 @@ def read(
     found = [each for each in settings.sources if source in {None, each.id}]
     if len(found) != 1:
         raise UnknownSource(", ".join(each.id for each in settings.sources))
-    feed = app.feed(found[0], load_mappings(settings, found[0].site))
+    enforces = settings.inbound.conformance == "enforce"
+    feed = app.feed(found[0], load_mappings(settings, found[0].site), enforces=enforces)
     limits = app.limits(settings)
     kept = tuple((name, value.encode()) for name, value in headers.items())
     default = Record(found[0].topics[0].name, 0, 0, app.now(), None, None, kept)

@@ -152,6 +152,8 @@ class Source(Transport):
     """IANA name of the zone in which the EHR writes times that carry none."""
     fhir_base: _FhirBase | None = None
     """FHIR base URL of the EHR; a subject at any other address is another server's patient, and is parked."""
+    fhir_version: Literal["R4", "R4B", "R5"] = "R4"
+    """Version of the full model that its resources are held against, by `inbound.conformance`; all are read."""
     envelope: Annotated[str, AfterValidator(_known_dialect)] | None = None
     """The one dialect that its records are in; without it, each record's is told by its content and headers."""
     site: str | None = None
@@ -248,10 +250,10 @@ class Inbound(Group):
     """How events are read."""
 
     conformance: Literal["off", "sample", "enforce"] = "off"
-    """Whether resources are also held against the full FHIR model: never, now and then with a metric, or always.
-
-    Kept for a later release: nothing acts on it yet.
-    """
+    """Whether resources are also held against the full FHIR model: never; a sample, which counts where they deviate;
+    or all that are ours, which parks those that do. `ipt-bridge sources` shows it."""
+    gap_after_s: PositiveFloat = 300.0
+    """How long an event number of a Subscription may be missing before that is a gap: events come late (seconds)."""
 
 
 class Deliveries(Group):

@@ -42,7 +42,7 @@ class Numbered(NamedTuple):
 
     number: int
     time: datetime
-    """Of its record."""
+    """When it happened, as the notification says; else its record's."""
     told: Told = Told.EVENT
 
 
@@ -55,7 +55,7 @@ class Stretch(NamedTuple):
     """When it first stood apart, by the clock of whoever saw it."""
     since: datetime
     until: datetime
-    """Times of the records of `first` and `last`."""
+    """Times of `first` and `last`."""
 
 
 class Gap(NamedTuple):
@@ -67,7 +67,7 @@ class Gap(NamedTuple):
     """When a greater number was seen first, by the clock of whoever saw it."""
     after: datetime
     before: datetime
-    """Times of the records around it."""
+    """Times of the events around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Followed:
     """What has been seen of one subscription."""
 
     begun: datetime | None = None
-    """Time of the record with which it began anew; what is older belongs to its life before. None in its first."""
+    """Time of the event with which it began anew; what is older belongs to its life before. None in its first."""
     stretches: tuple[Stretch, ...] = ()
     """In their order; no two touch."""
 

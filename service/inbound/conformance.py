@@ -9,10 +9,24 @@ from fhir.resources import get_fhir_model_class as r5_model
 from fhir.resources.R4B import get_fhir_model_class as r4b_model
 from pydantic import ValidationError
 
+from service.inbound.records import Reason, Unreadable
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from service.inbound.changes import Change
+
+_DEEPEST = 8
+"""Names of a path that are told: nesting makes no more paths of it."""
+
+
+def conform(change: Change, fhir_version: str) -> None:
+    """Raise Unreadable (not-conformant) at the first path at which a change's resource deviates from FHIR."""
+    found = deviations(change, fhir_version)
+    if found:
+        problem = Unreadable(Reason.NOT_CONFORMANT, change.path + found[0].removeprefix(change.resource_type))
+        problem.deviations = tuple(found)
+        raise problem
 
 
 def deviations(change: Change, fhir_version: str) -> list[str]:
@@ -52,4 +66,6 @@ def _path(resource_type: str, location: tuple[int | str, ...], kind: str) -> str
     parts = [resource_type, *(part for part in location if isinstance(part, str) and part != "root")]
     if kind == "extra_forbidden" and not (len(parts) == 2 and parts[1] in _known_elements(resource_type)):  # noqa: PLR2004 - the resource and its element
         parts[-1] = "?"
-    return ".".join(parts)
+    # Items within items are the same place, however deep.
+    told = [part for place, part in enumerate(parts) if part not in parts[max(0, place - 2) : place]]
+    return ".".join(told[:_DEEPEST])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.domain.facts import FactKey
 from service.inbound.changes import Change, Operation
+from service.inbound.conformance import conform
 from service.inbound.envelopes import open_record
 from service.inbound.order import order_of
 from service.inbound.readers import read
@@ -78,15 +79,23 @@ def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for
             if change.resource_id:
                 reading.fetch.append((place, change))
             else:
-                reading.unreadable.append((place, Unreadable(Reason.NO_ID, change.path)))
+                reading.unreadable.append((place, _of(change, Unreadable(Reason.NO_ID, change.path))))
         elif relevance.decide(change.resource, limits.items, change.path):
-            reading.facts.append(read(change, source, record_time))
+            fact = read(change, source, record_time)
+            if source.enforces:
+                conform(change, source.fhir_version)
+            reading.facts.append(fact)
         elif change.resource_id:
             reading.irrelevant.append(_irrelevant(change, record_time, source))
         else:
             reading.skipped.append(change.resource_type)
     except Unreadable as problem:
-        reading.unreadable.append((place, problem))
+        reading.unreadable.append((place, _of(change, problem)))
+
+
+def _of(change: Change, problem: Unreadable) -> Unreadable:
+    problem.resource_type = change.resource_type
+    return problem
 
 
 def _irrelevant(change: Change, record_time: datetime, source: SourceContext) -> Irrelevant:

@@ -38,6 +38,10 @@ class SourceContext:
     """Resource type that a bare id means as the key of a record without value, by topic."""
     envelope: str | None = None
     """The only dialect that its records are in; None: told by content and headers."""
+    fhir_version: str = "R4"
+    """Of the full model that its resources are held against, where they are."""
+    enforces: bool = False
+    """Whether what is ours and deviates from that model is parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class Reason(StrEnum):
     BAD_TIME = "bad-time"
     REFERENCE_ONLY = "reference-only"
     NO_FOCUS = "no-focus"
+    NOT_CONFORMANT = "not-conformant"
 
     @property
     def advice(self) -> str:
@@ -139,6 +144,10 @@ _ADVICE = {
         "The notification says that something changed and not what; set the content of the subscription to "
         "full-resource."
     ),
+    Reason.NOT_CONFORMANT: (
+        "The resource deviates from FHIR there, and inbound.conformance is enforce; have the sender correct it, or set "
+        "that to sample, which counts such resources and reads them."
+    ),
 }
 
 
@@ -150,6 +159,10 @@ class Unreadable(Exception):  # noqa: N818 - the project's word for it; it is re
         self.reason = reason
         self.path = path
         """FHIRPath-like path of the element, `Bundle.entry[3].resource.status`."""
+        self.resource_type = ""
+        """Of the resource, where the change that holds it could be told."""
+        self.deviations: tuple[str, ...] = ()
+        """Where the resource deviates from FHIR, if it is parked for that: paths from its type, without indices."""
 
     @property
     def code(self) -> str:

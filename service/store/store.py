@@ -15,6 +15,7 @@ from service.store.deliveries import Deliveries
 from service.store.dialects import create_engine
 from service.store.instants import micros
 from service.store.operators import Operators
+from service.store.sources import Sources
 from service.store.tables import patient
 from service.store.transaction import Transaction
 
@@ -41,6 +42,8 @@ class Store:
         """What destinations shall have, and have."""
         self.backfills = Backfills(self._connections)
         """How far backfills have come."""
+        self.sources = Sources(self._connections)
+        """What comes from each source, and what is missing."""
         self.operators = Operators(self._connections)
         """What people ask."""
 

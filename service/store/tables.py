@@ -175,3 +175,58 @@ backfill = Table(
     Column("changed_at", _Instant, nullable=False),
     Column("done", Boolean, nullable=False),
 )
+
+feed_count = Table(
+    "feed_count",
+    metadata,
+    Column("source", _Id, primary_key=True),
+    Column("kind", _Id, primary_key=True),  # resource type, or `other`, or `unknown`
+    Column("outcome", _Id, primary_key=True),
+    Column("hour", BigInteger, primary_key=True),  # in which it was counted, since the epoch; 0 for all of them
+    Column("shard", Integer, primary_key=True),  # of the worker that counts, so that workers don't wait for each other
+    Column("count", BigInteger, nullable=False),
+    Column("latest", _Instant, nullable=False),  # timestamp of the last record
+)
+
+subscription = Table(
+    "subscription",
+    metadata,
+    Column("source", _Id, primary_key=True),
+    Column("reference", _Id, primary_key=True),
+    Column("begun", _Instant),  # time of the event with which its numbers began anew; null in its first life
+    Column("stretches", Text, nullable=False),  # JSON: lists of first, last, noticed, since, until
+)
+
+event_gap = Table(
+    "event_gap",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=True),
+    Column("source", _Id, nullable=False),
+    Column("reference", _Id, nullable=False),
+    Column("begun", _Instant),  # which life of the subscription
+    Column("first_number", BigInteger, nullable=False),
+    Column("last_number", BigInteger, nullable=False),
+    Column("after", _Instant, nullable=False),  # times of the events around it
+    Column("before", _Instant, nullable=False),
+    Column("noticed_at", _Instant, nullable=False),
+    Column("next_attempt", _Instant, nullable=False),  # when its events may be searched for; a lease while they are
+    Column("attempts", Integer, nullable=False),
+    Column("closed_at", _Instant),  # null while it is open
+    Column("closed_by", _Id),  # how: arrived, searched, settled
+)
+Index(
+    "event_gap_open",
+    event_gap.c.source,
+    event_gap.c.next_attempt,
+    sqlite_where=event_gap.c.closed_at.is_(None),
+    postgresql_where=event_gap.c.closed_at.is_(None),
+)
+
+deviation = Table(
+    "deviation",
+    metadata,
+    Column("source", _Id, primary_key=True),
+    Column("path", _Id, primary_key=True),  # of an element, without indices; never a value
+    Column("count", BigInteger, nullable=False),
+    Column("last_seen", _Instant, nullable=False),
+)

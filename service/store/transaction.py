@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from functools import cache
+from random import randrange
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, bindparam, case, func, select, true, tuple_, update
 
 from service.domain.facts import Fact, FactKey, OrderKey, PatientKey
 from service.domain.facts import merge as newer
-from service.store import codec, parking, projections
+from service.store import codec, feeds, parking, projections
 from service.store.compiled import Compiled
 from service.store.dialects import Incoming, insert
 from service.store.instants import micros
@@ -19,16 +20,19 @@ from service.store.tables import course, fact, patient
 from service.store.values import Edition, Merged
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement, FromClause
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from service.store.values import Destination, Parked, PatientUpdate, StoredCourse, Written
+    from service.domain.event_numbers import Numbered
+    from service.store.values import Destination, FeedCount, Parked, PatientUpdate, StoredCourse, Written
 
 _KEY = (fact.c.source, fact.c.resource_type, fact.c.resource_id)
 _ORDER = (fact.c.last_updated, fact.c.version, fact.c.deleted, fact.c.digest)
+SHARD = randrange(64)  # noqa: S311 - spreads load, guards nothing
+"""Which of the rows of a count this process adds to: two of them seldom share one, and wait for each other."""
 _CONTENT = (fact.c.patient_id, *_ORDER, fact.c.body, fact.c.labels)
 
 
@@ -195,6 +199,22 @@ class Transaction:
         """Keep these for a person. What is parked already stays as it is, unless it is being retried."""
         await self.finish()
         await parking.park(self._connection, items, now)
+
+    async def tell(
+        self,
+        counts: Sequence[FeedCount],
+        deviations: Mapping[tuple[str, str], int],
+        numbers: Mapping[feeds.Subscription, Sequence[Numbered]],
+        now: datetime,
+    ) -> None:
+        """Add to what is known of the sources: changes by kind and outcome, deviations by path, event numbers.
+
+        The last thing before the end: other workers may wait for it.
+        """
+        await self.finish()
+        await feeds.follow_numbers(self._connection, numbers, now)
+        await feeds.deviate(self._connection, deviations, now)
+        await feeds.count(self._connection, counts, SHARD, now)
 
     async def resolve(self, items: Sequence[int], now: datetime) -> None:
         """Close what was parked under these ids: it was tried again, and went well."""

@@ -326,6 +326,78 @@ class Retry:
     record: KeptRecord | None
 
 
+class FeedCount(NamedTuple):
+    """How many changes of a kind came to what, in one batch."""
+
+    source: str
+    kind: str
+    """Resource type; `other` for those that are not read, `unknown` where the type can't be told."""
+    outcome: str
+    changes: int
+    latest: datetime
+    """Timestamp of the source's last record."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRate:
+    """How many changes of a kind came to what."""
+
+    kind: str
+    outcome: str
+    day: int
+    """In the hour that is passing and the 23 before it."""
+    total: int
+    """Since the store was made."""
+
+
+class GapClosed(StrEnum):
+    """How a gap in a subscription's event numbers was closed."""
+
+    ARRIVED = "arrived"
+    SEARCHED = "searched"
+    SETTLED = "settled"
+    """By a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventGap:
+    """Event numbers of a subscription that stayed missing."""
+
+    id: int
+    source: str
+    subscription: str
+    first: int
+    last: int
+    after: datetime
+    before: datetime
+    """Times of the events around it."""
+    noticed_at: datetime
+    attempts: int
+    """Searches for its events that were begun."""
+
+    @property
+    def missing(self) -> int:
+        """How many numbers it has."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class FeedOverview:
+    """What the store knows of one source."""
+
+    latest: datetime | None
+    """Timestamp of the last record; None where there was none."""
+    rates: tuple[FeedRate, ...]
+    gaps: tuple[EventGap, ...]
+    """Those that are open, oldest first."""
+    gaps_closed: Mapping[str, int]
+    """By how."""
+    deviations: Mapping[str, int]
+    """Of the resources that were held against the full FHIR model, by path, the most frequent first."""
+    parked: Mapping[str, int]
+    """Open ones, by reason, the most frequent first."""
+
+
 @dataclass(frozen=True, slots=True)
 class BackfillJob:
     """How far a backfill has come."""

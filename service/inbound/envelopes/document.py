@@ -41,6 +41,8 @@ class Notice(NamedTuple):
     """Of the events in it, as their sender counts them."""
     total: int | None = None
     """Of all events since the subscription began, as its sender says."""
+    happened: datetime | None = None
+    """When the first of its events happened, as its sender says."""
     contexts: tuple[str, ...] = ()
     """References to what its events are to be seen with, sorted."""
 

@@ -17,8 +17,10 @@ from service.inbound.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from service.inbound.envelopes.document import Document
+    from service.inbound.records import SourceContext
 
 _EVENTS = frozenset({"event-notification", "query-event"})
 _NO_EVENT = frozenset({"handshake", "heartbeat", "query-status"})
@@ -51,6 +53,7 @@ def notification(document: Document) -> Opened | None:
         status=text_of(status.get("status")),
         form=_FORMS.get(text_of(written.get("resourceType")), "R5" if content.get("type") == _R5 else "R4B backport"),
         numbers=tuple(number for event in events if (number := _number(event.get("eventNumber"))) is not None),
+        happened=_happened(events, document.source),
         total=_number(status.get("eventsSinceSubscriptionStart", status.get("events-since-subscription-start"))),
         contexts=tuple(sorted(_contexts(events))),
     )
@@ -124,6 +127,11 @@ def _focus_type(focus: object, status: Mapping[str, Any]) -> str:
         return typed
     topic = _TYPED_TOPIC.fullmatch(text_of(status.get("topic")).split("|", 1)[0])
     return "" if topic is None else topic[1]
+
+
+def _happened(events: Sequence[Mapping[str, Any]], source: SourceContext) -> datetime | None:
+    times = (parse_time(event.get("timestamp"), source.time_zone) for event in events)
+    return min((time for time in times if time is not None), default=None)
 
 
 def _number(written: object) -> int | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HEAD = "0004"
+HEAD = "0005"
 
 
 def differences(connection: Connection) -> Sequence[object]:

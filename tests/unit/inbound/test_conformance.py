@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from service.inbound.changes import Change, Operation
 from service.inbound.conformance import deviations
+from service.inbound.reading import RecordReading, read_record
+from service.inbound.records import Limits, Record
+
+if TYPE_CHECKING:
+    from service.inbound.records import SourceContext
+    from service.inbound.relevance import Relevance
 
 CODED = {"system": "http://snomed.info/sct", "code": "443730003"}
 R4 = {"resourceType": "Encounter", "id": "e-1", "status": "finished", "class": CODED}
@@ -67,3 +76,35 @@ def test_second_opinion_never_raises(change: Change) -> None:
 def test_change_without_resource_deviates_from_nothing() -> None:
     """A delete can't be wrong."""
     assert [] == deviations(updated(None), "R4")
+
+
+def test_nesting_makes_no_more_paths() -> None:
+    """However deep a sender nests items, the place is the same."""
+    response: dict[str, Any] = {"linkId": "x", "answer": [{"valueInteger": "secret"}]}
+    for _ in range(20):
+        response = {"linkId": "x", "item": [response]}
+    response = {"resourceType": "QuestionnaireResponse", "status": "completed", "item": [response]}
+
+    assert ["QuestionnaireResponse.item.answer.valueInteger"] == deviations(
+        updated(response, "QuestionnaireResponse"), "R4"
+    )
+
+
+def enforced(resources: list[dict[str, Any]], source: SourceContext, relevance: Relevance) -> RecordReading:
+    """Return what is read of a Bundle of these where what deviates is parked."""
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": each} for each in resources]}
+    record = Record("fhir", 0, 0, datetime(2026, 3, 2, tzinfo=UTC), None, orjson.dumps(bundle))
+    return read_record(record, replace(source, enforces=True), relevance, Limits())
+
+
+def test_where_it_is_enforced_what_is_ours_and_deviates_is_parked(source: SourceContext, relevance: Relevance) -> None:
+    """With the first path in its record, and all of them for the count; what is not ours is let be."""
+    session = R4 | {"type": [{"coding": [CODED]}], "subject": {"reference": "Patient/p"}}
+    odd = session | {"id": "e_2", "period": {"start": "2026-03-02T10:00"}}
+    reading = enforced([session, odd, R4 | {"id": "e_3"}], source, relevance)
+
+    assert ["e-1"] == [fact.key.resource_id for fact in reading.facts]
+    ((place, problem),) = reading.unreadable
+    assert (1, "not-conformant", "Bundle.entry[1].resource.id") == (place, problem.code, problem.path)
+    assert ("Encounter", ("Encounter.id", "Encounter.period.start")) == (problem.resource_type, problem.deviations)
+    assert 1 == len(reading.irrelevant)

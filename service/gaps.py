@@ -1,0 +1,101 @@
+"""The watch over event numbers: gaps that stay open are told, and what they hide is searched for where it can be."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.rest.errors import Permanent, Transient
+from service.store.errors import is_transient
+from service.store.values import GapClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from service.store import EventGap, Store
+    from service.vitals import Vitals
+
+    CatchUp = Callable[[EventGap], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+LOOK_S = 15.0
+"""Wait between two looks at the event numbers (seconds)."""
+LEASE = timedelta(minutes=10)
+"""How long one worker keeps a search to itself; the next attempt where it ended in the middle."""
+FIRST_WAIT = timedelta(minutes=1)
+LONGEST_WAIT = timedelta(hours=1)
+"""Waits between searches that fail: doubled up to this."""
+MARGIN = timedelta(minutes=5)
+"""Searched before and after a gap: clocks differ, and what happened may be told a little later."""
+
+
+class GapWatch:
+    """Watches the gaps of all sources; of several workers one notices each, and one searches."""
+
+    def __init__(self, store: Store, open_for: timedelta, catch_up: Mapping[str, CatchUp], vitals: Vitals) -> None:
+        """`catch_up` by source, of those whose FHIR server can be searched; raises Transient or Permanent."""
+        self._store = store
+        self._open_for = open_for
+        self._catch_up = catch_up
+        self._vitals = vitals
+        self._metrics = vitals.metrics
+        self._told: set[str] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look again and again until `stop` is set."""
+        while not stop.is_set():
+            try:
+                await self.look()
+                while not stop.is_set() and await self.search():
+                    pass
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("the database is away; gaps in event numbers are looked for later", exc_info=error)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), LOOK_S)
+
+    async def look(self) -> None:
+        """Notice the gaps that have stayed open, and count those that are."""
+        # While a backlog is read, one partition may be hours behind another: nothing is missing yet.
+        if not self._vitals.backlog.catching_up:
+            for gap in await self._store.sources.notice_gaps(self._open_for, self._vitals.now()):
+                self._metrics.missed_events(gap.source).inc(gap.missing)
+                log.warning(
+                    "events of a subscription have not come; they are searched for"
+                    if gap.source in self._catch_up
+                    else "events of a subscription have not come; set the source's fhir_base, or backfill them",
+                    source=gap.source,
+                    missing=gap.missing,
+                )
+        found = await self._store.sources.open_gaps()
+        for source in self._told | found.keys():
+            self._metrics.event_gaps(source).set(found.get(source, 0))
+        self._told |= found.keys()
+
+    async def search(self) -> bool:
+        """Search for what one gap hides, if there is one; return whether there was."""
+        gap = await self._store.sources.claim_gap(list(self._catch_up), LEASE, self._vitals.now())
+        if gap is None:
+            return False
+        try:
+            async with asyncio.timeout(LEASE.total_seconds()):
+                await self._catch_up[gap.source](gap)
+        except (Transient, Permanent, TimeoutError) as error:
+            wait = min(FIRST_WAIT * 2 ** min(gap.attempts - 1, 10), LONGEST_WAIT)
+            await self._store.sources.postpone_gap(gap, self._vitals.now() + wait)
+            log.warning(
+                "events that have not come could not be searched for; trying again later",
+                source=gap.source,
+                error=type(error).__name__,
+                wait_s=wait.total_seconds(),
+            )
+            return True
+        await self._store.sources.close_gap(gap, GapClosed.SEARCHED, self._vitals.now())
+        log.info("events that had not come were searched for", source=gap.source, missing=gap.missing)
+        return True
