@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass, field
 from datetime import date
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -31,6 +31,23 @@ _HELD, _SESSION, _PREPARATION = (
     SessionKind.SESSION,
     SessionKind.PREPARATION,
 )  # an enum's member costs a call wherever it is named
+_LISTED = {
+    "worked_on": CourseField.WORKED_ON,
+    "patterns": CourseField.PATTERN,
+    "techniques": CourseField.TECHNIQUE,
+    "coping": CourseField.COPING,
+    "next_steps": CourseField.NEXT_STEP,
+    "effects": CourseField.PATTERN_EFFECT,
+    "techniques_at_home": CourseField.TECHNIQUE_AT_HOME,
+    "maladaptive_coping": CourseField.MALADAPTIVE_COPING,
+}
+_ANSWERED_ONCE = {
+    "coping_trend": CourseField.COPING_TREND,
+    "use_since_last": CourseField.USE_SINCE_LAST,
+    "addiction_care": CourseField.ADDICTION_CARE,
+}
+"""Of several forms the last one to answer counts."""
+_NOTHING_TOLD: dict[str, Any] = dict.fromkeys(_LISTED, ()) | dict.fromkeys(_ANSWERED_ONCE)
 _START = attrgetter("start")
 _ORDER = attrgetter("start", "reference")
 
@@ -248,6 +265,7 @@ def _session(sitting: Sitting, number: int | None, phase: Phase | None) -> Sessi
     for meeting in meetings:
         telehealth = telehealth or meeting.telehealth
         group = group or meeting.group
+    told = _told(forms) if forms else _NOTHING_TOLD
     return Session(
         state=sitting.state,
         kind=sitting.kind,
@@ -259,27 +277,18 @@ def _session(sitting: Sitting, number: int | None, phase: Phase | None) -> Sessi
         forms=tuple([form.response for form in forms]),
         telehealth=telehealth,
         group=group,
-        worked_on=_codes(forms, CourseField.WORKED_ON),
-        patterns=_codes(forms, CourseField.PATTERN),
-        techniques=_codes(forms, CourseField.TECHNIQUE),
-        coping=_codes(forms, CourseField.COPING),
-        next_steps=_codes(forms, CourseField.NEXT_STEP),
-        effects=_codes(forms, CourseField.PATTERN_EFFECT),
-        techniques_at_home=_codes(forms, CourseField.TECHNIQUE_AT_HOME),
-        maladaptive_coping=_codes(forms, CourseField.MALADAPTIVE_COPING),
-        coping_trend=_code(forms, CourseField.COPING_TREND),
-        use_since_last=_code(forms, CourseField.USE_SINCE_LAST),
-        addiction_care=_code(forms, CourseField.ADDICTION_CARE),
+        **told,
     )
 
 
+def _told(forms: list[Form]) -> dict[str, Any]:
+    """Return what the forms tell of a session, by its field."""
+    told: dict[str, Any] = {name: _codes(forms, asked) for name, asked in _LISTED.items()}
+    for name, asked in _ANSWERED_ONCE.items():
+        codes = _codes(forms, asked)
+        told[name] = codes[-1] if codes else None
+    return told
+
+
 def _codes(forms: list[Form], course_field: CourseField) -> tuple[str, ...]:
-    if not forms:
-        return ()
     return tuple(dict.fromkeys([code for form in forms for code in form.values.get(course_field, ())]))
-
-
-def _code(forms: list[Form], course_field: CourseField) -> str | None:
-    """What the last form to answer says, where one answer is asked for."""
-    codes = _codes(forms, course_field)
-    return codes[-1] if codes else None

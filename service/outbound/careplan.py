@@ -25,7 +25,7 @@ from service.outbound.elements import (
     Element,
     concept,
     extension,
-    finding,
+    findings,
     focus_area,
     identifier,
     meta,
@@ -40,7 +40,7 @@ from service.outbound.validity import surely_valid
 from service.outbound.wording import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fhir_core.fhirabstractmodel import FHIRAbstractModel
 
@@ -97,11 +97,12 @@ def render(course: Course, mappings: Mappings) -> Plan:
     Raises InvalidPlan.
     """
     course_goals = list(goals(course, mappings))
+    told = findings(course, mappings)
     resources = [
-        (CAREPLAN, _careplan(course, mappings, course_goals)),
+        (CAREPLAN, _careplan(course, mappings, course_goals, told)),
         *course_goals,
-        *reviews(course, mappings),
-        *flags(course, mappings),
+        *reviews(course, mappings, told),
+        *flags(course, mappings, told),
     ]
     return _validated(course, [*resources, (PROVENANCE, provenance(course, mappings, resources))])
 
@@ -117,8 +118,11 @@ def retract(course: Course, mappings: Mappings) -> Plan:
     resource = _withdrawn_careplan(course, mappings)
     if course_goals:
         resource["goal"] = _goal_references(course_goals)
-    asked = [(role, _withdrawn(body)) for role, body in (*reviews(course, mappings), *flags(course, mappings))]
-    return _validated(course, [(CAREPLAN, resource), *course_goals, *asked])
+    told = findings(course, mappings)
+    asked = (*reviews(course, mappings, told), *flags(course, mappings, told))
+    return _validated(
+        course, [(CAREPLAN, resource), *course_goals, *((role, _withdrawn(body)) for role, body in asked)]
+    )
 
 
 def withheld(course: Course, mappings: Mappings) -> Plan:
@@ -156,14 +160,16 @@ def bundle(plan: Plan) -> bytes:
     return orjson.dumps(resource)
 
 
-def _careplan(course: Course, mappings: Mappings, course_goals: Sequence[tuple[str, Element]]) -> Element:
+def _careplan(
+    course: Course, mappings: Mappings, course_goals: Sequence[tuple[str, Element]], told: Mapping[str, Element]
+) -> Element:
     resource = _base(course, mappings)
-    told = lines(course, mappings)
+    said = lines(course, mappings)
     # "additional": the scores and counts that it tells are not all in structured elements.
-    resource["text"] = text("additional", markup(told))
-    resource["extension"] = _extensions(course, mappings)
+    resource["text"] = text("additional", markup(said))
+    resource["extension"] = _extensions(course, mappings, told)
     resource["status"] = _status(course)
-    resource["description"] = f"{told.headline} {told.focus}"
+    resource["description"] = f"{said.headline} {said.focus}"
     if course.follows is not None:
         resource["replaces"] = [{"reference": f"CarePlan/{uuid5(course.follows, CAREPLAN)}"}]
     if course.practitioners:
@@ -199,7 +205,7 @@ def _base(course: Course, mappings: Mappings) -> Element:
     }
 
 
-def _extensions(course: Course, mappings: Mappings) -> list[Element]:
+def _extensions(course: Course, mappings: Mappings, told: Mapping[str, Element]) -> list[Element]:
     counts: list[Element] = [
         {"url": "held", "valueUnsignedInt": course.held},
         {"url": "planned", "valueUnsignedInt": course.planned_sessions},
@@ -209,7 +215,7 @@ def _extensions(course: Course, mappings: Mappings) -> list[Element]:
         extension("course-phase", valueCodeableConcept=concept(mappings, "phase", course.phase.value)),
         extension("session-count", extension=counts),
         *(focus_area(mappings, area) for area in course.focus_areas),
-        *(finding(mappings, found) for found in course.findings if found.state is not FindingState.CLOSED),
+        *(told[found.id] for found in course.findings if found.state is not FindingState.CLOSED),
     ]
 
 

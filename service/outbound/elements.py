@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from service.domain.forms import COURSES, FHIR_BASE
-from service.outbound.wording import clean, display, own, sentence
+from service.outbound.wording import display, own, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -123,6 +123,14 @@ def finding(mappings: Mappings, found: Finding) -> Element:
     ]
     if found.due is not None:
         parts.append({"url": "due", "valueDate": found.due.isoformat()})
-    parts.append({"url": "sentence", "valueString": clean(sentence(found, mappings))})
+    parts.append({"url": "sentence", "valueString": sentence(found, mappings)})
     parts += [{"url": "evidence", "valueReference": {"reference": fact}} for fact in found.facts]
     return extension("finding", extension=parts)
+
+
+def findings(course: Course, mappings: Mappings) -> dict[str, Element]:
+    """Return the finding extension of each finding of a course, by the finding's id.
+
+    Made once, and shared by the resources that carry it: nobody changes it.
+    """
+    return {found.id: finding(mappings, found) for found in course.findings}

@@ -27,8 +27,6 @@ from pydantic import TypeAdapter
 from pydantic_core import SchemaValidator, core_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from pydantic.fields import FieldInfo
     from pydantic_core import CoreSchema
 
@@ -87,7 +85,8 @@ def _reference(model: type[FHIRAbstractModel], reached: dict[str, CoreSchema]) -
 
 
 def _object(model: type[FHIRAbstractModel], reached: dict[str, CoreSchema], name: str) -> CoreSchema:
-    if _has_rules_of_its_own(model):
+    choices = _choices(model)
+    if _has_rules_of_its_own(model) or any(map(_is_required, choices)):
         return core_schema.is_instance_schema(_Nothing, ref=name)
     needed = {element for element, _ in model.model_construct().get_required_fields()}
     elements: dict[str, core_schema.TypedDictField] = {}
@@ -100,11 +99,13 @@ def _object(model: type[FHIRAbstractModel], reached: dict[str, CoreSchema], name
         if required or element in _WRITTEN:
             elements[element] = core_schema.typed_dict_field(_value(field, reached), required=required)
     # Strict here means: a dict and nothing like it. What the values may be stays with their own types.
-    choices = list(_choices(model))
-    if not choices:
+    if not any(map(_is_written_in_several_types, choices)):
         return core_schema.typed_dict_schema(elements, strict=True, extra_behavior="forbid", ref=name)
     schema = core_schema.typed_dict_schema(elements, strict=True, extra_behavior="forbid")
-    return core_schema.no_info_after_validator_function(_chosen(choices), schema, ref=name)
+    # With one element beside the required ones there is at most one of a choice, and no Python to count them.
+    return core_schema.chain_schema(
+        [core_schema.dict_schema(max_length=len(needed) + 1, strict=True), schema], ref=name
+    )
 
 
 def _value(field: FieldInfo, reached: dict[str, CoreSchema]) -> CoreSchema:
@@ -130,25 +131,19 @@ def _fhir_type(annotation: object) -> type[FhirBase] | None:
     return next(filter(None, map(_fhir_type, get_args(annotation))), None)
 
 
-def _choices(model: type[FHIRAbstractModel]) -> Iterator[tuple[int, frozenset[str]]]:
-    """Yield the choices of a model: how many there must be at least, and of what there may be one at most."""
-    for names in model.model_construct().get_one_of_many_fields().values():
-        fields = {name: model.model_fields[name] for name in names}
-        told = fields[names[0]].json_schema_extra
-        least = int(isinstance(told, dict) and told.get("one_of_many_required") is True)
-        elements = frozenset(field.alias or name for name, field in fields.items())
-        if least or len(elements & _WRITTEN) > 1:
-            yield least, elements
+def _choices(model: type[FHIRAbstractModel]) -> list[list[FieldInfo]]:
+    """Return the fields of each element `value[x]` of a model: of each there may be one."""
+    groups = model.model_construct().get_one_of_many_fields().values()
+    return [[model.model_fields[name] for name in names] for names in groups]
 
 
-def _chosen(choices: list[tuple[int, frozenset[str]]]) -> Callable[[Element], Element]:
-    def one_of_each(element: Element) -> Element:
-        for least, names in choices:
-            if not least <= len(names.intersection(element)) <= 1:
-                raise ValueError
-        return element
+def _is_written_in_several_types(choice: list[FieldInfo]) -> bool:
+    return len([field for field in choice if field.alias in _WRITTEN]) > 1
 
-    return one_of_each
+
+def _is_required(choice: list[FieldInfo]) -> bool:
+    told = choice[0].json_schema_extra
+    return isinstance(told, dict) and told.get("one_of_many_required") is True
 
 
 def _has_rules_of_its_own(model: type[FHIRAbstractModel]) -> bool:

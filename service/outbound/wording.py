@@ -116,9 +116,13 @@ def sentence(finding: Finding, mappings: Mappings) -> str:
     rule = mappings.rules.get(finding.rule)
     if rule is None:
         return clean(finding.rule)
-    values = {name: _value(mappings, name, value) for name, value in finding.values}
+    values = dict(finding.values)
     # Not str.format: a mapping file may name a value, and reach nothing inside it.
-    return clean(_PLACE.sub(lambda place: values.get(place[1], "?"), rule.sentence))
+    said = list(_PLACE.split(rule.sentence))
+    for place in range(1, len(said), 2):
+        name = said[place]
+        said[place] = _value(mappings, name, values[name]) if name in values else "?"
+    return clean("".join(said))
 
 
 def _value(mappings: Mappings, name: str, value: str | float) -> str:
