@@ -102,7 +102,8 @@ def destinations(settings: Settings) -> list[Destination]:
 def _destination(settings: Settings, each: KafkaDestination | FhirDestination) -> Destination:
     if isinstance(each, KafkaDestination):
         return TopicDestination(each.name, each.topic, connection=kafka_options(settings.kafka))
-    return EhrDestination(each.name, destination_client(each), at_once=settings.deliveries.concurrency)
+    at_once = each.concurrency or settings.deliveries.concurrency
+    return EhrDestination(each.name, destination_client(each), at_once=at_once)
 
 
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:

@@ -40,7 +40,9 @@ LONGEST_SECRET = 16_384
 def destination_client(destination: FhirDestination) -> FhirClient:
     """Return a client of a destination's FHIR server. Raises ConfigurationError for a file that can't be used."""
     try:
-        return _fhir_client(destination, destination.base, destination.timeout_s)
+        return _fhir_client(
+            destination, destination.base, destination.timeout_s, requests_per_second=destination.requests_per_second
+        )
     except Unusable as error:
         raise ConfigurationError(f"The destination {destination.name}: {error}") from None
 
@@ -126,8 +128,16 @@ def _sasl(kafka: Kafka) -> dict[str, Any]:
     }
 
 
-def _fhir_client(transport: Transport, base: str, timeout_s: float) -> FhirClient:
-    return FhirClient(base, timeout_s=timeout_s, auth=_auth(transport, base), tls=tls_of(transport))
+def _fhir_client(
+    transport: Transport, base: str, timeout_s: float, *, requests_per_second: float | None = None
+) -> FhirClient:
+    return FhirClient(
+        base,
+        timeout_s=timeout_s,
+        auth=_auth(transport, base),
+        tls=tls_of(transport),
+        requests_per_second=requests_per_second,
+    )
 
 
 def _identity(certificate: Path | None, key: Path | None, password: str | None) -> Identity | None:

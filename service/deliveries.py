@@ -20,7 +20,8 @@ from service.domain import state
 from service.outbound.careplan import InvalidPlan, render, retract, withheld
 from service.outbound.destination import PlanDelivery, Route
 from service.rest.backoff import Backoff
-from service.rest.errors import Permanent, Transient
+from service.rest.breaker import Breaker, State
+from service.rest.errors import CONFLICT, Permanent, Transient
 from service.store.errors import is_transient
 from service.store.values import Delivered, Postponed
 
@@ -48,6 +49,10 @@ REPORT_S = 0.02
 """What has ended is reported together with what ends so soon after it: nobody waits for that report (seconds)."""
 REPORT_AT_ONCE = 64
 """Or once so many have ended (deliveries)."""
+FAILURES = 3
+"""So many different courses fail in a row before the destination is at fault, and left alone for a while."""
+LEFT_ALONE = Backoff(first_s=1.0, longest_s=30.0)
+"""For how long: its return is seen within half a minute, and meanwhile one plan at a time finds out (seconds)."""
 HOLD_S = 30.0
 """While the intake catches up with a backlog, courses go on changing: a plan waits so long, and is rendered once."""
 
@@ -84,6 +89,7 @@ class Reconciler:
         self._mappings = mappings
         self._lease = timedelta(seconds=settings.lease_s)
         self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)
+        self._breaker = Breaker(FAILURES, LEFT_ALONE)
         self._vitals = vitals
         self._metrics = vitals.metrics
         self._news = asyncio.Event()
@@ -92,6 +98,7 @@ class Reconciler:
         self._ended_since = 0.0  # when the first of them ended, by the loop's clock
         self._due = True
         self._looked = -LOOK_S
+        self._told = State.CLOSED
 
     def wake(self) -> None:
         """Look at once: a course has changed."""
@@ -105,6 +112,7 @@ class Reconciler:
         try:
             while self._under_way or self._ended or not stop.is_set():
                 self._vitals.turn("deliveries")
+                self._tell_state()
                 self._news.clear()
                 if self._look_in(stop) <= 0:
                     await self._begin()
@@ -124,9 +132,15 @@ class Reconciler:
             self._vitals.health.ended("deliveries")
 
     def _look_in(self, stop: asyncio.Event) -> float:
-        """How long until what is due is to be looked for; not while the destination is busy (seconds)."""
+        """How long until what is due is to be looked for; not while the destination is busy or left alone (seconds)."""
         if stop.is_set() or 2 * len(self._under_way) > self._destination.at_once:
             return LOOK_S
+        now = self._vitals.now()
+        match self._breaker.state(now):
+            case State.OPEN:
+                return min(LOOK_S, (self._breaker.next_at(now) - now).total_seconds())
+            case State.HALF_OPEN if self._under_way:
+                return LOOK_S
         if self._due and not self._vitals.backlog.catching_up:
             return 0.0
         return max(0.0, self._looked + LOOK_S - asyncio.get_running_loop().time())
@@ -143,7 +157,8 @@ class Reconciler:
         """Take what is due, and begin to deliver it."""
         self._due = False
         self._looked = asyncio.get_running_loop().time()
-        room = self._destination.at_once - len(self._under_way)
+        is_trial = self._breaker.state(self._vitals.now()) is State.HALF_OPEN
+        room = 1 if is_trial else self._destination.at_once - len(self._under_way)
         found = await self._claim(room)
         for claimed in found:
             task = asyncio.create_task(self._deliver(claimed))
@@ -178,38 +193,63 @@ class Reconciler:
         started = asyncio.get_running_loop().time()
         report: Report
         try:
-            route, ledger, respected = await self._sent(claimed)
-        except Transient as error:
-            wait = self._backoff.wait(claimed.attempts, error.retry_after, random.random())  # noqa: S311 - spreads load
-            report = Postponed(claimed.course_id, name, self._vitals.now() + wait, error.code)
-            log.warning(
-                "a destination did not take a plan; trying again",
-                destination=name,
-                course=claimed.course_id,
-                code=error.code,
-                attempts=claimed.attempts,
-                wait_s=round(wait.total_seconds(), 1),
+            async with asyncio.timeout(self._lease.total_seconds()):
+                route, ledger, respected = await self._sent(claimed)
+        except TimeoutError:
+            # Another worker may take it from here on: two must not write the same plan at once.
+            message = (
+                "A plan takes longer than a delivery's lease. Raise deliveries.lease_s, or the destination's rate."
             )
+            report = self._postponed(claimed, Transient("too-slow", message))
+        except Transient as error:
+            report = self._postponed(claimed, error)
         except Exception as error:
             # Whatever else it is, trying the same again would give the same: a person must look.
             report = Refused(claimed, error.code if isinstance(error, Permanent) else _REASONS.get(type(error), FAILED))
+            if isinstance(error, Permanent):
+                self._breaker.succeeded(self._vitals.now())
             log.exception(
                 "a plan can't be delivered and is parked", destination=name, course=claimed.course_id, exc_info=error
             )
         else:
-            report = Delivered(
-                claimed.course_id,
-                name,
-                claimed.revision,
-                claimed.counter,
-                route,
-                ledger,
-            )
+            report = Delivered(claimed.course_id, name, claimed.revision, claimed.counter, route, ledger)
+            if route is not Route.WITHHELD:  # what is kept back may not have asked the destination at all
+                self._breaker.succeeded(self._vitals.now())
             for what in respected:
                 log.info("a clinician's status is respected", course=claimed.course_id, destination=name, status=what)
         self._metrics.deliveries(name, _OUTCOMES[type(report)]).inc()
         self._metrics.delivery_seconds(name).observe(asyncio.get_running_loop().time() - started)
         return report
+
+    def _postponed(self, claimed: Claimed, error: Transient) -> Postponed:
+        """Return when to try again, and note whether the destination itself is in trouble."""
+        name, now = self._destination.name, self._vitals.now()
+        wait = self._backoff.wait(claimed.attempts, error.retry_after, random.random())  # noqa: S311 - spreads load
+        log.warning(
+            "a destination did not take a plan; trying again",
+            destination=name,
+            course=claimed.course_id,
+            code=error.code,
+            attempts=claimed.attempts,
+            wait_s=round(wait.total_seconds(), 1),
+        )
+        if error.code == CONFLICT:
+            self._breaker.succeeded(now)
+        elif self._breaker.failed(now, error.retry_after, random.random(), claimed.course_id):  # noqa: S311 - as above
+            left_alone = (self._breaker.next_at(now) - now).total_seconds()
+            log.warning("a destination is left alone for a while", destination=name, wait_s=round(left_alone, 1))
+        return Postponed(claimed.course_id, name, now + wait, error.code)
+
+    def _tell_state(self) -> None:
+        """Put into the metrics whether the destination is delivered to; tell when it is again."""
+        state = self._breaker.state(self._vitals.now())
+        if state is self._told:
+            return
+        for each in State:
+            self._metrics.breaker(self._destination.name, each).set(each is state)
+        if state is State.CLOSED:
+            log.info("a destination takes plans again", destination=self._destination.name)
+        self._told = state
 
     async def _report_ended(self) -> bool:
         """Record how deliveries ended; return whether the database took it, else it is told at the next turn.

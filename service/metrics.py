@@ -25,6 +25,7 @@ FACT_EFFECTS = ("merged", "known")
 """`known`: a duplicate, or older than what the store has."""
 BATCH_OUTCOMES = ("committed", "retried", "bisected")
 DELIVERY_OUTCOMES = ("delivered", "unchanged", "retried", "conflict", "ended-in-ehr", "parked")
+BREAKER_STATES = ("closed", "open", "half-open")
 LOOPS = ("intake", "deliveries", "sweeper")
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -81,6 +82,8 @@ class Metrics:
     """Attempts to deliver a plan, by destination and outcome."""
     delivery_seconds: Labelled[Histogram]
     """One attempt to deliver, by destination (seconds)."""
+    breaker: Labelled[Gauge]
+    """By destination and state: 1 for the state that it is in, 0 for the others."""
     undelivered: Labelled[Gauge]
     """Plans that a destination has not acknowledged."""
     oldest_undelivered_seconds: Labelled[Gauge]
@@ -154,6 +157,10 @@ def create_metrics(
         delivery_seconds=series(
             histogram("delivery_seconds", "One attempt to deliver", _DELIVERY_SECONDS, "destination"), places
         ),
+        breaker=_closed(
+            series(gauge("breaker", "Whether it is delivered to", "destination", "state"), places, BREAKER_STATES),
+            places,
+        ),
         undelivered=series(gauge("undelivered", "Plans not acknowledged", "destination"), places),
         oldest_undelivered_seconds=series(
             gauge("oldest_undelivered_seconds", "Longest wait of a plan", "destination"), places
@@ -170,3 +177,9 @@ def create_metrics(
             gauge("last_progress_timestamp_seconds", "When a loop last went round", "loop"), LOOPS
         ),
     )
+
+
+def _closed(breaker: Labelled[Gauge], places: Iterable[str]) -> Labelled[Gauge]:
+    for place in places:
+        breaker(place, "closed").set(1)
+    return breaker

@@ -226,6 +226,10 @@ class FhirDestination(Transport):
     """FHIR base URL, as `https://ehr.example/fhir`."""
     timeout_s: PositiveFloat = 30.0
     """Longest wait for one answer (seconds)."""
+    concurrency: PositiveInt | None = None
+    """Plans under way at once at this server; without it, `deliveries.concurrency` (plans)."""
+    requests_per_second: PositiveFloat | None = None
+    """Most requests that one worker sends to it; without it, as many as it answers (requests a second)."""
     withhold: tuple[str, ...] = ()
     """Security labels, each `system|code` or a code alone: plans that carry one are kept from this destination."""
 

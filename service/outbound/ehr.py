@@ -12,7 +12,7 @@ from service.outbound.ledger import Ledger, Remote, digest, dump, load, localise
 from service.outbound.merging import RETIRED, STATUS, canonical, entries, merge, retired
 from service.rest.answers import Refused
 from service.rest.client import Conflict, FhirClient
-from service.rest.errors import Permanent, Transient
+from service.rest.errors import CONFLICT, Permanent, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -197,4 +197,4 @@ def _is_withdrawn(resources: Iterable[tuple[str, Element]]) -> bool:
 
 def _too_busy() -> Transient:
     message = "Somebody keeps changing the plan at the FHIR server. It is tried again by itself."
-    return Transient("conflict", message)
+    return Transient(CONFLICT, message)

@@ -5,11 +5,14 @@ What a server answers is believed only where it is FHIR (`answers.py`).
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
 import httpx
+from aiolimiter import AsyncLimiter
 
 from service.rest.answers import (
     Answer,
@@ -96,9 +99,15 @@ class FhirClient:
         auth: httpx.Auth | None = None,
         headers: Mapping[str, str] | None = None,
         tls: ssl.SSLContext | None = None,
+        requests_per_second: float | None = None,
     ) -> None:
-        """`tls` verifies the server; without it, the authorities that come with httpx do."""
+        """`timeout_s` is for a whole answer; `requests_per_second` is how many requests go out at most.
+
+        `tls` verifies the server; without it, the authorities that come with httpx do.
+        """
         self._base = base.rstrip("/")
+        self._timeout_s = timeout_s
+        self._rate = AsyncLimiter(1, 1 / requests_per_second) if requests_per_second is not None else nullcontext()
         self._body_limit = body_limit
         self._never_retried: frozenset[str] = frozenset()
         self._http = httpx.AsyncClient(
@@ -283,11 +292,15 @@ class FhirClient:
         url = f"{self._base}/{path}" if path and not path.startswith("?") else f"{self._base}{path}"
         timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else httpx.Timeout(timeout_s)
         try:
-            async with self._http.stream(
-                method, url, params=params, content=content, headers=headers, timeout=timeout
-            ) as response:
+            async with (
+                self._rate,
+                asyncio.timeout(timeout_s or self._timeout_s),  # httpx's own begins anew with every byte
+                self._http.stream(
+                    method, url, params=params, content=content, headers=headers, timeout=timeout
+                ) as response,
+            ):
                 body = await self._body(response, body_limit or self._body_limit)
-        except httpx.TimeoutException:
+        except (httpx.TimeoutException, TimeoutError):
             message = "The FHIR server does not answer in time. It is tried again by itself."
             raise Transient("timeout", message) from None
         except (httpx.TransportError, httpx.DecodingError) as error:

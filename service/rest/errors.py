@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+CONFLICT = "conflict"
+"""Code of a Transient for which the other side is not at fault: somebody else keeps changing the same resource."""
+
 
 class Transient(Exception):  # noqa: N818 - it says what the failure is; retrying mends it
     """The other side can't do it at present. Not the content's fault: try again later.

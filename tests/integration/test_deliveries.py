@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from service.deliveries import HOLD_S, Reconciler
+from service.deliveries import FAILURES, HOLD_S, LEFT_ALONE, Reconciler
 from service.domain import state
 from service.domain.facts import PatientKey
+from service.metrics import BREAKER_STATES
 from service.outbound.destination import Delivered, Route
+from service.rest.errors import CONFLICT, Transient
 from service.settings import Deliveries
 from service.store import CourseUpdate, PatientUpdate, Store, StoreError
 from service.store.dialects import create_engine
@@ -43,6 +45,8 @@ class Chart:
 
     before: Callable[[], Awaitable[None]] | None = None
     """What happens to the world while it takes one."""
+    trouble: Exception | None = None
+    """What it raises instead of taking one."""
     taken: list[str] = field(default_factory=list)
     name: str = PLANS.name
     at_once: int = 4
@@ -52,6 +56,8 @@ class Chart:
         self.taken.append(delivery.course_id)
         if self.before is not None:
             await self.before()
+        if self.trouble is not None:
+            raise self.trouble
         return Delivered({}, Route.TOPIC)
 
     async def close(self) -> None:
@@ -81,6 +87,24 @@ async def delivering(store: Store, to: Chart, mappings: Mappings, told: Vitals) 
     finally:
         stop.set()
         await running
+
+
+def state_of(told: Vitals) -> list[str]:
+    """Return the states that the metrics say the breaker is in: one."""
+    values = {
+        state: told.metrics.registry.get_sample_value("ipt_bridge_breaker", {"destination": PLANS.name, "state": state})
+        for state in BREAKER_STATES
+    }
+    return [state for state, value in values.items() if value]
+
+
+async def until(condition: Callable[[], bool], loop: Reconciler) -> None:
+    """Wait for a condition, and let the loop look for what is due meanwhile."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        loop.wake()
+        await asyncio.sleep(0.02)
 
 
 async def until_seen(store: Store, *courses: str) -> None:
@@ -144,3 +168,57 @@ async def _pending(store: Store) -> int:
         return (await store.deliveries.pending(PLANS.name)).count
     except StoreError:
         return 1  # its own connection was cut too
+
+
+async def test_destination_that_asks_to_wait_is_left_alone_for_all_courses(store: Store, mappings: Mappings) -> None:
+    """Until the time that it asked for is over; then one plan goes first, and the others when it has arrived."""
+    clock = Clock()
+    told = vitals(clock)
+    first = await want(store, "anna", mappings, clock())
+    chart = Chart(trouble=Transient("http-429", "Wait.", retry_after=3600))
+    async with delivering(store, chart, mappings, told) as loop:
+        await until(lambda: state_of(told) == ["open"], loop)
+        others = [await want(store, patient, mappings, clock()) for patient in ("ben", "cleo")]
+        loop.wake()
+        await asyncio.sleep(0.2)
+        asked = list(chart.taken)
+        chart.trouble = None
+        clock.at += timedelta(seconds=3600)
+        await until(lambda: len(chart.taken) == 4, loop)
+        await until_seen(store, first, *others)
+        assert ["closed"] == state_of(told)
+    assert [first] == asked
+    assert {first, *others} == set(chart.taken[1:])
+
+
+async def test_destination_that_is_away_is_tried_with_one_plan_at_a_time(store: Store, mappings: Mappings) -> None:
+    """However many wait; what is tried in vain waits longer by itself."""
+    clock = Clock()
+    told = vitals(clock)
+    courses = [await want(store, f"patient-{number}", mappings, clock()) for number in range(12)]
+    chart = Chart(trouble=Transient("unreachable", "Away."), at_once=FAILURES)
+    async with delivering(store, chart, mappings, told) as loop:
+        await until(lambda: state_of(told) == ["open"], loop)
+        tried = [len(chart.taken)]
+        for _ in range(3):
+            clock.at += timedelta(seconds=LEFT_ALONE.longest_s)
+            await until(lambda: len(chart.taken) > tried[-1] and state_of(told) == ["open"], loop)
+            tried.append(len(chart.taken))
+        chart.trouble = None
+        clock.at += timedelta(seconds=Deliveries().backoff_max_s)
+        await until_seen(store, *courses)
+    assert [FAILURES, FAILURES + 1, FAILURES + 2, FAILURES + 3] == tried
+
+
+async def test_somebody_who_keeps_changing_plans_is_no_trouble_of_the_destination(
+    store: Store, mappings: Mappings
+) -> None:
+    """It answers: the others' plans go on."""
+    clock = Clock()
+    told = vitals(clock)
+    for number in range(2 * FAILURES):
+        await want(store, f"patient-{number}", mappings, clock())
+    chart = Chart(trouble=Transient(CONFLICT, "Somebody else writes."))
+    async with delivering(store, chart, mappings, told) as loop:
+        await until(lambda: len(chart.taken) == 2 * FAILURES, loop)
+    assert ["closed"] == state_of(told)

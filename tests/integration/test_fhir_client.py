@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,10 @@ class Script:
     base: str = ""
     answers: deque[bytes] = field(default_factory=deque)
     requests: list[bytes] = field(default_factory=list)
+    pause_s: float | None = None
+    """Between an answer's bytes; without it, the answer goes out whole."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when an answer has gone out, or whoever waited for it has gone."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request."""
@@ -55,9 +60,15 @@ class Script:
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         body = await reader.readexactly(int(lengths[0].partition(b":")[2])) if lengths else b""
         self.requests.append(head + body)
-        writer.write(self.answers.popleft())
-        await writer.drain()
+        reply = self.answers.popleft()
+        pieces = [reply] if self.pause_s is None else [reply[at : at + 1] for at in range(len(reply))]
+        with suppress(ConnectionError):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(self.pause_s or 0)
         writer.close()
+        self.ended.set()
 
 
 @pytest.fixture
@@ -364,3 +375,24 @@ async def test_some_codes_are_never_tried_again(status: str, script: Script, cli
     assert ("never-retried", ("security", "4131")) == (caught.value.code, caught.value.outcome_codes)
     assert not isinstance(caught.value, Refused)
     assert b"x-needed: yes" in script.requests[0].lower()
+
+
+async def test_no_more_requests_go_out_than_the_rate_allows(script: Script) -> None:
+    """However many want to at once: the third of three waits for two intervals, by the event loop's own clock."""
+    script.answers += [answer("200 OK", 'ETag: W/"1"')] * 3
+    async with FhirClient(script.base, requests_per_second=20) as client:
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*(client.put(PLAN, if_match="1", request_id="r") for _ in range(3)))
+        took = asyncio.get_running_loop().time() - began
+    assert took >= 2 / 20
+
+
+async def test_an_answer_that_comes_byte_by_byte_has_no_more_time_than_another(script: Script) -> None:
+    """A server that always sends a little would hold a delivery for ever."""
+    script.answers.append(answer("200 OK", body=b" " * 1_000))
+    script.pause_s = 0.05
+    async with FhirClient(script.base, timeout_s=0.3) as hasty:
+        with pytest.raises(Transient) as caught:
+            await hasty.read("CarePlan", "c-1")
+    await script.ended.wait()
+    assert "timeout" == caught.value.code
