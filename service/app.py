@@ -6,16 +6,18 @@ import asyncio
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
+from service.backfill.catching_up import catch_up
 from service.backfill.portions import topic_of
-from service.clients import destination_client, kafka_options
+from service.clients import destination_client, kafka_options, source_client
 from service.configuration import load_mappings
 from service.deliveries import Reconciler
 from service.domain.course import Phase
-from service.gaps import GapWatch
+from service.gaps import GapWatch, searching
 from service.health import Condition, Health, health_app, serving
 from service.inbound.records import Limits, Reason, SourceContext
 from service.inbound.relevance import Relevance
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from service.domain.mappings import Mappings
+    from service.gaps import CatchUp
     from service.outbound.destination import Destination
     from service.settings import Settings, Source
 
@@ -185,12 +188,14 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         loop = intake(settings, store, vitals, mappings)
         topics = [topic.name for source in settings.sources for topic in source.topics]
         stream = Stream(settings.kafka, topics, loop, on_change=wake, vitals=vitals)
+        searches = _searches(settings, mappings, loop, wake, stack)
+        watch = GapWatch(store, timedelta(seconds=settings.inbound.gap_after_s), searches, vitals)
         log.info("started", sources=[source.id for source in settings.sources], health=url)
         async with asyncio.TaskGroup() as group:
             group.create_task(stream.run(stop))
             group.create_task(_sweep(loop, stop, settings.sweeper.interval_s, wake, vitals))
             group.create_task(_count(store, loop, settings, stop, vitals))
-            group.create_task(GapWatch(store, timedelta(seconds=settings.inbound.gap_after_s), {}, vitals).run(stop))
+            group.create_task(watch.run(stop))
             for reconciler in reconcilers:
                 group.create_task(reconciler.run(stop))
             vitals.health.hold(Condition.CONSUMING)
@@ -199,6 +204,32 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             log.info("stopping")
         await _told(loop)
     log.info("stopped")
+
+
+def _searches(
+    settings: Settings,
+    mappings: Mapping[str, Mappings],
+    loop: Intake,
+    wake: Callable[[], None],
+    stack: AsyncExitStack,
+) -> dict[str, CatchUp]:
+    """Return how to search for what gaps hide, by source, of those that have a FHIR base."""
+    read = feeds(settings, mappings)
+    found = {}
+    for source in settings.sources:
+        if source.fhir_base is not None:
+            client = source_client(source)
+            stack.push_async_callback(client.close)
+            context = read[topic_of(source.id)].context
+            find = partial(catch_up, client, loop, context, _types_of(source), now=now)
+            found[source.id] = searching(find, wake)
+    return found
+
+
+def _types_of(source: Source) -> tuple[str, ...]:
+    """Return the resource types that a source's FHIR server is searched for: Tasks only where a topic has them."""
+    written = {topic.resource_type for topic in source.topics}
+    return ("Encounter", "QuestionnaireResponse", *(("Task",) if "Task" in written else ()))
 
 
 async def _sweep(

@@ -5,19 +5,29 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from service.backfill.portions import Refusal
 from service.rest.errors import Permanent, Transient
 from service.store.errors import is_transient
 from service.store.values import GapClosed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from datetime import datetime
 
+    from service.backfill.catching_up import CaughtUp
     from service.store import EventGap, Store
     from service.vitals import Vitals
+
+    class Find(Protocol):
+        """`catch_up`, with all it needs but the time."""
+
+        def __call__(self, *, since: datetime, until: datetime) -> Awaitable[CaughtUp]:
+            """Store what changed in that time."""
+            ...
 
     CatchUp = Callable[[EventGap], Awaitable[None]]
 
@@ -31,14 +41,31 @@ FIRST_WAIT = timedelta(minutes=1)
 LONGEST_WAIT = timedelta(hours=1)
 """Waits between searches that fail: doubled up to this."""
 MARGIN = timedelta(minutes=5)
-"""Searched before and after a gap: clocks differ, and what happened may be told a little later."""
+"""Searched after a gap, too: clocks differ."""
+
+
+def searching(find: Find, wake: Callable[[], None]) -> CatchUp:
+    """Return how to find what a gap hides: `find` what the source's FHIR server says has changed in that time.
+
+    Whatever comes of it besides is known already, and changes nothing; `wake` is called if a course changed.
+    """
+
+    async def search(gap: EventGap) -> None:
+        until = gap.before + MARGIN
+        brought = await find(since=gap.after, until=until)
+        if brought.changed:
+            wake()
+        if brought.lacking:
+            raise Transient("incomplete", "The server has resources that it does not give.")
+
+    return search
 
 
 class GapWatch:
     """Watches the gaps of all sources; of several workers one notices each, and one searches."""
 
     def __init__(self, store: Store, open_for: timedelta, catch_up: Mapping[str, CatchUp], vitals: Vitals) -> None:
-        """`catch_up` by source, of those whose FHIR server can be searched; raises Transient or Permanent."""
+        """`catch_up` by source, of those whose FHIR server can be searched; raises Transient, Permanent, Refusal."""
         self._store = store
         self._open_for = open_for
         self._catch_up = catch_up
@@ -86,7 +113,7 @@ class GapWatch:
         try:
             async with asyncio.timeout(LEASE.total_seconds()):
                 await self._catch_up[gap.source](gap)
-        except (Transient, Permanent, TimeoutError) as error:
+        except (Transient, Permanent, Refusal, TimeoutError) as error:
             wait = min(FIRST_WAIT * 2 ** min(gap.attempts - 1, 10), LONGEST_WAIT)
             await self._store.sources.postpone_gap(gap, self._vitals.now() + wait)
             log.warning(

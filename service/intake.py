@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from service.backfill.portions import BACKFILL, UNKNOWN_TIME
 from service.domain.evidence import interpret
 from service.domain.facts import Fact, FactKey, PatientKey, merge
 from service.inbound.reading import read_record
@@ -393,13 +394,18 @@ class Intake:
             self._metrics.records(source, outcome).inc(count)
         for parked in batch.parked:
             self._metrics.parked(parked.source, parked.reason).inc()
-        for source, at in batch.latest.items():
+        for source, at in () if _is_history(batch) else batch.latest.items():
             self._metrics.last_event_timestamp(source).set(at.timestamp())
+
+
+def _is_history(batch: Batch) -> bool:
+    """Return whether a batch was searched for or loaded: when its records are of says nothing of the stream."""
+    return bool(batch.records) and batch.records[0].topic.startswith(BACKFILL)
 
 
 def _told(batch: Batch) -> Tally:
     """Return what the store is to be told of a batch."""
-    told = Tally(latest=dict(batch.latest))
+    told = Tally(latest=dict.fromkeys(batch.latest, UNKNOWN_TIME) if _is_history(batch) else dict(batch.latest))
     told.add(batch.told)
     told.count_read(batch.facts, batch.not_ours)
     return told

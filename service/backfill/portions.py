@@ -16,7 +16,8 @@ Position = dict[str, Any]
 """JSON values: where a place is to be read from. Empty: from its beginning."""
 UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Record time of a resource that says nothing of when it changed: whatever else is known of it is newer."""
-_PREFIX = "backfill:"
+BACKFILL = "backfill:"
+"""Before the id of a source: what stands in for the topic of what no topic brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Refusal(Exception):  # noqa: N818 - it says what happened; the message, wh
 
 def topic_of(source: str) -> str:
     """Return the name that stands in for the topic of what no topic brought; Kafka's own names hold no colon."""
-    return f"{_PREFIX}{source}"
+    return f"{BACKFILL}{source}"
 
 
 def record_of(source: str, value: bytes, state_of: datetime) -> Record:

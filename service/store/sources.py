@@ -129,7 +129,7 @@ class Sources:
             .group_by(feed_count.c.kind, feed_count.c.outcome)
             .order_by(feed_count.c.kind, feed_count.c.outcome)
         )
-        latest = select(func.max(feed_count.c.latest)).where(feed_count.c.source == source)
+        latest = select(func.max(feed_count.c.latest)).where(feed_count.c.source == source, feed_count.c.latest > 0)
         closed = (
             select(event_gap.c.closed_by, func.count())
             .where(event_gap.c.source == source, event_gap.c.closed_by.is_not(None))

@@ -335,7 +335,7 @@ class FeedCount(NamedTuple):
     outcome: str
     changes: int
     latest: datetime
-    """Timestamp of the source's last record."""
+    """Timestamp of the source's last record; the epoch where none is known."""
 
 
 @dataclass(frozen=True, slots=True)
