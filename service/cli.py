@@ -23,7 +23,7 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from service import app, inspection, operations, reading_screen, screens, statements, whatif
+from service import app, inspection, operations, reading_screen, screens, sources, sources_screen, statements, whatif
 from service.configuration import ConfigurationError, load_mappings, load_settings, load_vendor_profiles
 from service.domain import catalogue
 from service.domain.mappings import MappingError
@@ -358,6 +358,36 @@ def negotiate(
         _print_json(found.as_json())
     else:
         screens.negotiated(Console(), found)
+
+
+@cli.command("sources")
+def list_sources(
+    config: Config = None,
+    source: Annotated[str | None, typer.Option("--source", help="Only this source.")] = None,
+    settle: Annotated[
+        str | None,
+        typer.Option(
+            "--settle", metavar="SOURCE", help="Close this source's gaps first: what they hide came in another way."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show each source: last event, lag, what came of changes, gaps in event numbers, deviations from FHIR, parked.
+
+    Example: `ipt-bridge sources`
+    """
+    settings = load_settings(config)
+    try:
+        settled = None if settle is None else asyncio.run(operations.settle(settings, settle))
+        found = asyncio.run(operations.sources(settings, source))
+    except operations.UnknownSource as unknown:
+        raise typer.BadParameter(f"name one of the sources: {unknown}", param_hint="--source") from None
+    if as_json:
+        _print_json([sources.as_json(each) for each in found])
+        return
+    if settled is not None:
+        typer.echo(f"{settled} gaps of {settle} closed.")
+    sources_screen.show(Console(), found)
 
 
 @parked.command("list")

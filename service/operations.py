@@ -32,6 +32,7 @@ from service.inspection import inspect
 from service.outbound.artifacts import package
 from service.outbound.explain import explain
 from service.settings import FhirDestination, KafkaDestination
+from service.sources import states
 from service.store import ParkedKind, ParkedState, Store, StoreError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from service.intake import Feed
     from service.outbound.explain import Reason
     from service.settings import Settings
+    from service.sources import SourceState
     from service.store import ParkedItem, Retry, SchemaState, StoredCourse
     from service.store.values import PatientRecord
 
@@ -300,6 +302,22 @@ def artifacts(settings: Settings, folder: Path) -> int:
     for name, content in written.items():
         (place / name).write_bytes(content)
     return len(written) - len({"package.json", ".index.json"})
+
+
+async def sources(settings: Settings, only: str | None) -> list[SourceState]:
+    """Return how each source stands, or the one of this id. Raises UnknownSource for an id that is none."""
+    if only is not None and only not in {each.id for each in settings.sources}:
+        raise UnknownSource(", ".join(each.id for each in settings.sources))
+    async with _store(settings) as store:
+        return await states(settings, store, only, app.now())
+
+
+async def settle(settings: Settings, source: str) -> int:
+    """Close the open gaps in a source's event numbers; return how many. Raises UnknownSource."""
+    if source not in {each.id for each in settings.sources}:
+        raise UnknownSource(", ".join(each.id for each in settings.sources))
+    async with _store(settings) as store:
+        return await store.sources.settle_gaps(source, app.now())
 
 
 async def parked(settings: Settings, which: ParkedState | None) -> list[ParkedItem]:
