@@ -16,15 +16,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.backfill.portions import BACKFILL, UNKNOWN_TIME
 from service.domain.evidence import interpret
 from service.domain.facts import Fact, FactKey, PatientKey, merge
 from service.inbound.reading import read_record
-from service.inbound.records import Reason
+from service.inbound.records import HISTORY, Reason
 from service.projector import Changes, Projector
 from service.store.errors import is_transient
 from service.store.values import KeptRecord, Parked
-from service.tally import OTHER, UNKNOWN, Tally
+from service.tally import NO_EVENT, OTHER, UNKNOWN, Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -400,12 +399,12 @@ class Intake:
 
 def _is_history(batch: Batch) -> bool:
     """Return whether a batch was searched for or loaded: when its records are of says nothing of the stream."""
-    return bool(batch.records) and batch.records[0].topic.startswith(BACKFILL)
+    return bool(batch.records) and batch.records[0].topic.startswith(HISTORY)
 
 
 def _told(batch: Batch) -> Tally:
     """Return what the store is to be told of a batch."""
-    told = Tally(latest=dict.fromkeys(batch.latest, UNKNOWN_TIME) if _is_history(batch) else dict(batch.latest))
+    told = Tally(latest=dict.fromkeys(batch.latest, NO_EVENT) if _is_history(batch) else dict(batch.latest))
     told.add(batch.told)
     told.count_read(batch.facts, batch.not_ours)
     return told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from service.domain.event_numbers import Numbered, Told
@@ -12,7 +13,6 @@ from service.store.values import FeedCount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from service.domain.facts import Fact
     from service.inbound.envelopes import Notice
@@ -22,6 +22,8 @@ OTHER = "other"
 """Kind of the resources that are not read."""
 UNKNOWN = "unknown"
 """Kind of what can't be told."""
+NO_EVENT = datetime(1970, 1, 1, tzinfo=UTC)
+"""Time of a source's last event where there was none."""
 LONGEST_REFERENCE = 200
 """Of a subscription that is followed (characters)."""
 MOST_FOLLOWED = 1000

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from service.inbound.records import Record
+from service.inbound.records import HISTORY, Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,8 +16,6 @@ Position = dict[str, Any]
 """JSON values: where a place is to be read from. Empty: from its beginning."""
 UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Record time of a resource that says nothing of when it changed: whatever else is known of it is newer."""
-BACKFILL = "backfill:"
-"""Before the id of a source: what stands in for the topic of what no topic brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Refusal(Exception):  # noqa: N818 - it says what happened; the message, wh
 
 def topic_of(source: str) -> str:
     """Return the name that stands in for the topic of what no topic brought; Kafka's own names hold no colon."""
-    return f"{BACKFILL}{source}"
+    return f"{HISTORY}{source}"
 
 
 def record_of(source: str, value: bytes, state_of: datetime) -> Record:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 
+HISTORY = "backfill:"
+"""Before a source's id, in place of a topic: what no topic brought. Kafka's own names hold no colon."""
+
+
 class Record(NamedTuple):
     """One Kafka message. A tuple, since one is made of every message."""
 
