@@ -25,6 +25,7 @@ from rich.console import Console
 
 from service import app, inspection, operations, reading_screen, screens, sources, sources_screen, statements, whatif
 from service.configuration import ConfigurationError, load_mappings, load_settings, load_vendor_profiles
+from service.delivery_commands import deliveries
 from service.domain import catalogue
 from service.domain.mappings import MappingError
 from service.key_commands import keys
@@ -56,6 +57,7 @@ cli = typer.Typer(
 )
 parked = typer.Typer(no_args_is_help=True, help="What can't go on without a person: look, try again, discard.")
 cli.add_typer(parked, name="parked")
+cli.add_typer(deliveries, name="deliveries")
 cli.add_typer(keys, name="keys")
 
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file; else IPT_CONFIG, else ./ipt-bridge.toml.")]

@@ -37,6 +37,7 @@ from service.store.values import (
     Postponed,
     Retry,
     SchemaState,
+    Standing,
     StoredCourse,
     Written,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "Postponed",
     "Retry",
     "SchemaState",
+    "Standing",
     "Store",
     "StoreError",
     "StoredCourse",

@@ -6,7 +6,7 @@ from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, func, literal, or_, select, update
+from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, func, literal, or_, select, update
 
 from service.domain.facts import PatientKey
 from service.store import delivery_rows, parking
@@ -15,7 +15,7 @@ from service.store.dialects import Incoming
 from service.store.instants import instant, micros
 from service.store.projections import wanting
 from service.store.rows import ledger
-from service.store.tables import course, delivery
+from service.store.tables import course, delivery, pause
 from service.store.values import Claimed, Pending
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ class Deliveries:
     ) -> list[Claimed]:
         """Return deliveries that are due, longest due first; until the lease ends nobody else gets them.
 
-        With `waiting_since` only those whose destination has been behind since then.
+        None while the destination is paused. With `waiting_since` only those whose destination has been behind since
+        then.
         """
         given = {
             "destination": destination,
@@ -213,6 +214,7 @@ class _Statements:
             delivery.c.next_attempt <= bindparam("now"),
             or_(delivery.c.leased_until.is_(None), delivery.c.leased_until <= bindparam("now")),
             or_(since.is_(None), delivery.c.behind_since <= since),
+            ~exists().where(pause.c.destination == bindparam("destination")),
         )
         most = bindparam("most", type_=Integer)
         leasing = update(delivery).values(leased_until=bindparam("until"), attempts=delivery.c.attempts + 1)

@@ -12,6 +12,7 @@ from service.store import schema
 from service.store.backfills import Backfills
 from service.store.connections import Connections, translated
 from service.store.deliveries import Deliveries
+from service.store.desk import Desk
 from service.store.dialects import create_engine
 from service.store.instants import micros
 from service.store.operators import Operators
@@ -40,6 +41,8 @@ class Store:
         self._connections = Connections(self._engine)
         self.deliveries = Deliveries(self._connections)
         """What destinations shall have, and have."""
+        self.desk = Desk(self._connections)
+        """What people ask and decide about deliveries."""
         self.backfills = Backfills(self._connections)
         """How far backfills have come."""
         self.sources = Sources(self._connections)

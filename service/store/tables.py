@@ -127,6 +127,13 @@ Index(
     postgresql_where=delivery.c.behind_since.is_not(None),
 )
 
+pause = Table(  # destinations to which nothing is delivered until a person resumes it
+    "pause",
+    metadata,
+    Column("destination", _Id, primary_key=True),
+    Column("since", _Instant, nullable=False),
+)
+
 parked_record = Table(
     "parked_record",
     metadata,

@@ -230,6 +230,7 @@ class DeliveryState:
     wanted_counter: int
     wanted_at: datetime
     seen: str | None
+    seen_counter: int | None
     seen_at: datetime | None
     behind_since: datetime | None
     """None if it is up to date."""
@@ -240,6 +241,22 @@ class DeliveryState:
     remote: Ledger
     outcome: str | None
     handed_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a destination stands, all courses together."""
+
+    destination: str
+    courses: int
+    """That it has, or shall have."""
+    behind: int
+    oldest: datetime | None
+    """Since when the one that has waited longest is behind."""
+    stopped: int
+    """Of those behind, how many wait for a person."""
+    paused_since: datetime | None
+    """None while it is delivered to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,3 +244,66 @@ async def park_claimed(store: Store) -> None:
     """Park the one delivery that is due."""
     (claimed,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
     await store.deliveries.park_delivery(claimed, "refused", NOW)
+
+
+async def test_paused_destination_gets_nothing_until_it_is_resumed(store: Store, other: Store) -> None:
+    """In any worker; other destinations go on."""
+    await write(store, update(course("c")), to=(TOPIC, EHR))
+    await store.desk.pause("ehr", NOW)
+    await store.desk.pause("ehr", SOON)
+
+    assert [] == await other.deliveries.claim("ehr", LATER, 10, LEASE)
+    assert 1 == len(await other.deliveries.claim("topic", NOW, 10, LEASE))
+    assert [("ehr", NOW), ("topic", None)] == [
+        (each.destination, each.paused_since) for each in await store.desk.standings(["ehr", "topic"])
+    ]
+    assert [True, False] == [await store.desk.resume("ehr"), await store.desk.resume("ehr")]
+    assert 1 == len(await other.deliveries.claim("ehr", LATER, 10, LEASE))
+
+
+async def test_all_that_waits_for_a_person_is_retried_at_once(store: Store) -> None:
+    """At one destination; what is parked of it is being retried, and resolved by its success."""
+    await write(store, update(course("a"), course("b")), to=(TOPIC, EHR))
+    for destination in ("topic", "ehr"):
+        for claimed in await store.deliveries.claim(destination, NOW, 10, LEASE):
+            await store.deliveries.park_delivery(claimed, "refused", NOW)
+
+    assert 2 == await store.desk.retry("ehr", None, SOON)
+
+    assert {"a", "b"} == {each.course_id for each in await deliver(store, "ehr", now=SOON)}
+    assert [] == await store.deliveries.claim("topic", SOON, 10, LEASE)
+    states = {(each.destination, each.state) for each in await store.operators.parked(None)}
+    assert {("ehr", ParkedState.RESOLVED), ("topic", ParkedState.OPEN)} == states
+
+
+async def test_one_courses_delivery_is_retried_before_its_time(store: Store) -> None:
+    """What backs off as well; what is up to date is left alone."""
+    await write(store, update(course("a"), course("b"), course("d")))
+    await deliver(store, "topic", only="d")
+    for claimed in await store.deliveries.claim("topic", NOW + LEASE, 10, LEASE):
+        await store.deliveries.postpone([Postponed(claimed.course_id, "topic", LATER, "unavailable")])
+
+    assert 1 == await store.desk.retry(None, ["a", "d"], SOON)
+
+    assert ["a"] == [each.course_id for each in await store.deliveries.claim("topic", SOON, 10, LEASE)]
+
+
+async def test_what_stands_where_is_listed_page_by_page(store: Store) -> None:
+    """By destination and course: all, or only what a destination is behind in; and how each destination stands."""
+    await write(store, update(course("a"), course("b")), to=(TOPIC, EHR))
+    await deliver(store, "ehr", REMOTE)
+    (claimed,) = await store.deliveries.claim("topic", NOW, 1, LEASE)
+    await store.deliveries.park_delivery(claimed, "refused", NOW)
+
+    first = await store.desk.deliveries(None, behind=False, limit=3)
+    last = await store.desk.deliveries(None, behind=False, after=("topic", "a"), limit=3)
+
+    assert [("ehr", "a", 1), ("ehr", "b", 1), ("topic", "a", None)] == [
+        (each.destination, each.course_id, each.seen_counter) for each in first
+    ]
+    assert [("topic", "b")] == [(each.destination, each.course_id) for each in last]
+    assert ["a", "b"] == [each.course_id for each in await store.desk.deliveries("topic", behind=True)]
+    assert [("ehr", 2, 0, 0), ("topic", 2, 2, 1), ("none", 0, 0, 0)] == [
+        (each.destination, each.courses, each.behind, each.stopped)
+        for each in await store.desk.standings(["ehr", "topic", "none"])
+    ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HEAD = "0005"
+HEAD = "0006"
 
 
 def differences(connection: Connection) -> Sequence[object]:
