@@ -20,6 +20,7 @@ from service.inbound.reading import RecordReading, read_change
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import without_version
 from service.inbound.relevance import CANDIDATE_USES, READ_TYPES
+from service.inbound.repeats import without_repeats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +73,12 @@ def inspect(record: Record, feed: Feed, limits: Limits, fhir_version: str | None
         kinds = {notice.kind for notice in opened.notices}
         reason = f"{', '.join(sorted(kinds))}: nothing happened to a resource" if kinds else "it says of no change"
         return [Inspected(envelope, relevant=False, reason=reason)]
-    return [_inspected(change, envelope, record, feed, limits, fhir_version) for change in opened.changes]
+    found = [_inspected(change, envelope, record, feed, limits, fhir_version) for change in opened.changes]
+    if any(each.fact is not None for each in found):
+        changes = without_repeats(opened.changes, record, limits)
+        if changes is not opened.changes:
+            return [_inspected(change, envelope, record, feed, limits, fhir_version) for change in changes]
+    return found
 
 
 def _inspected(  # noqa: PLR0913, PLR0917 - the two from the record, and what `inspect` was given

@@ -14,8 +14,10 @@ from service.inbound.readers import read
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import patient_id
 from service.inbound.relevance import READ_TYPES
+from service.inbound.repeats import without_repeats
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from service.domain.facts import Fact, OrderKey
@@ -49,12 +51,28 @@ def read_record(record: Record, source: SourceContext, relevance: Relevance, lim
     """Return what a record amounts to. Never raises for what the record holds."""
     opened = open_record(record, source, limits)
     reading = RecordReading(notices=opened.notices)
-    for place, change in enumerate(opened.changes):
+    _read_changes(opened.changes, record, source, relevance, limits, reading)
+    if reading.facts:
+        changes = without_repeats(opened.changes, record, limits)
+        if changes is not opened.changes:
+            reading = RecordReading(notices=opened.notices)
+            _read_changes(changes, record, source, relevance, limits, reading)
+    return reading
+
+
+def _read_changes(  # noqa: PLR0913, PLR0917 - as read_change
+    changes: Sequence[Change | Unreadable],
+    record: Record,
+    source: SourceContext,
+    relevance: Relevance,
+    limits: Limits,
+    reading: RecordReading,
+) -> None:
+    for place, change in enumerate(changes):
         if isinstance(change, Change) and change.resource_type not in READ_TYPES:
             reading.skipped.append(change.resource_type)  # most of a stream
             continue
         read_change(change, place, record.timestamp, source, relevance, limits, reading)
-    return reading
 
 
 def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for each

@@ -89,6 +89,7 @@ class Reason(StrEnum):
     BAD_TIME = "bad-time"
     REFERENCE_ONLY = "reference-only"
     NO_FOCUS = "no-focus"
+    DUPLICATE_KEY = "duplicate-key"
     NOT_CONFORMANT = "not-conformant"
 
     @property
@@ -147,6 +148,10 @@ _ADVICE = {
     Reason.NO_FOCUS: (
         "The notification says that something changed and not what; set the content of the subscription to "
         "full-resource."
+    ),
+    Reason.DUPLICATE_KEY: (
+        "A key stands twice in one JSON object, and which of the two counts can't be told; "
+        "have the sender write it once."
     ),
     Reason.NOT_CONFORMANT: (
         "The resource deviates from FHIR there, and inbound.conformance is enforce; have the sender correct it, or set "

@@ -280,11 +280,55 @@ def test_what_is_no_json_is_parked_by_name(read: Callable[..., list[Inspected]],
     assert [(code, None)] == parked(read(value))
 
 
-def test_last_of_duplicate_keys_counts(read: Callable[..., list[Inspected]]) -> None:
-    """As in nearly every parser; the same whenever it is read."""
-    text = orjson.dumps(encounter()).replace(b'"status":', b'"status":"cancelled","status":', 1)
+TWICE = b'"status":"cancelled","status":'
 
-    assert SessionState.HELD is meeting(read(text)).state
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda text: text,
+        lambda text: text.replace(b",", b" ,\n").replace(b'":', b'" : '),
+        lambda text: text.replace(b"2026-03-02T10:00", b"2026-03-02T10\\u003a00"),
+        gzip.compress,
+        lambda text: b'{"resource":' + text + b"}",
+        lambda text: b"[" + text + b"]",
+        lambda text: orjson.dumps({"payload": {"operationType": "UPDATE", "payload": text.decode()}}),
+        lambda text: orjson.dumps({"payload": {"operationType": "UPDATE", "payload": base64.b64encode(text).decode()}}),
+    ],
+    ids=["as it is", "spaced", "escaped", "gzip", "wrapped", "array", "JSON string", "base64"],
+)
+def test_key_that_stands_twice_parks_what_is_ours(
+    read: Callable[..., list[Inspected]], pack: Callable[[bytes], bytes]
+) -> None:
+    """Cancelled or finished: parsers disagree, and a session must not be counted by chance."""
+    text = orjson.dumps(encounter())
+
+    assert ["duplicate-key"] == [code for code, _ in parked(read(pack(text.replace(b'"status":', TWICE, 1))))]
+    assert SessionState.HELD is meeting(read(pack(text))).state
+
+
+def test_key_that_stands_twice_parks_its_own_resource_alone(read: Callable[..., list[Inspected]]) -> None:
+    """The others of a Bundle, and of lines, are read; and it does not matter in what is not ours."""
+    good, doubtful = orjson.dumps(encounter()), orjson.dumps(encounter(id="ses-2")).replace(b'"status":', TWICE, 1)
+    foreign = b'{"resourceType":"Observation","id":"o","status":"final","status":"final"}'
+    entries = b",".join(b'{"resource":' + each + b"}" for each in (good, doubtful, foreign))
+    bundle = b'{"resourceType":"Bundle","type":"collection","entry":[' + entries + b"]}"
+
+    told = read(bundle)
+    assert [("duplicate-key", "Bundle.entry[1].resource")] == parked(told)
+    assert ["Encounter/ses-1"] == [each.fact.key.reference for each in told if each.fact is not None]
+    lines = read(b"\n".join((good, doubtful)))
+    assert [("duplicate-key", "line[2].Encounter")] == parked(lines)
+    assert 1 == sum(each.fact is not None for each in lines)
+
+
+def test_key_that_stands_twice_around_resources_puts_all_in_doubt(read: Callable[..., list[Inspected]]) -> None:
+    """A second `resource` of an entry takes the place of the first in most parsers: what was lost may be ours."""
+    one, other = orjson.dumps(encounter()), orjson.dumps(encounter(id="ses-2"))
+    entry = b'{"resource":' + one + b',"resource":' + other + b"}"
+    bundle = b'{"resourceType":"Bundle","type":"collection","entry":[' + entry + b"]}"
+
+    assert [("duplicate-key", "Bundle.entry[0].resource")] == parked(read(bundle))
 
 
 # Caps, each at its limit.
