@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from service.domain.facts import FactKey, PatientKey
     from service.store.values import Edition
 
-MOST_FACTS = 25_000
-"""Facts remembered over all patients: about 0.9 KB each, so some 22 MB at the most. A patient counts as one more."""
+MOST_FACTS = 16_000
+"""Facts remembered over all patients: about 0.9 KB each, so some 14 MB at the most. A patient counts as one more."""
 
 
 @dataclass(frozen=True, slots=True)
