@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from service.inbound.envelopes import Notice
     from service.inbound.records import Limits, Record, SourceContext
     from service.inbound.relevance import Relevance
+
+_KIND = b"resourceType"
+_BEGINS = re.compile(rb'\{ ?"resourceType" ?: ?"([A-Z][A-Za-z]{1,63})" ?,')
+_OPENED = READ_TYPES | {"Bundle"}
 
 Irrelevant = tuple[FactKey, "OrderKey", str | None]
 """Key, order and patient id of a version that is not ours."""
@@ -49,6 +54,12 @@ class RecordReading:
 
 def read_record(record: Record, source: SourceContext, relevance: Relevance, limits: Limits) -> RecordReading:
     """Return what a record amounts to. Never raises for what the record holds."""
+    value = record.value
+    if value is not None and not record.headers and source.envelope is None:
+        # Most of a hospital's stream is not ours by its first words, and costs no more than these.
+        other = _other(value, limits)
+        if other is not None:
+            return RecordReading(skipped=[other])
     opened = open_record(record, source, limits)
     reading = RecordReading(notices=opened.notices)
     _read_changes(opened.changes, record, source, relevance, limits, reading)
@@ -73,6 +84,19 @@ def _read_changes(  # noqa: PLR0913, PLR0917 - as read_change
             reading.skipped.append(change.resource_type)  # most of a stream
             continue
         read_change(change, place, record.timestamp, source, relevance, limits, reading)
+
+
+def _other(value: bytes, limits: Limits) -> str | None:
+    """Return the type of a resource that stands alone and is none of those that are read; None where that isn't plain.
+
+    It is plain where an object on one line begins with its `resourceType`, and the word comes once: what is
+    contained, written twice, or follows on another line is for whoever opens the record.
+    """
+    begins = _BEGINS.match(value)
+    if begins is None or len(value) > limits.bytes or value.count(_KIND) != 1 or b"\n" in value:
+        return None
+    kind = begins[1].decode()
+    return None if kind in _OPENED or not value.endswith(b"}") else kind
 
 
 def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for each

@@ -220,6 +220,30 @@ def test_other_resource_types_are_skipped(read_value: Callable[..., RecordReadin
     assert [resource_type] == read_value({"resourceType": resource_type}).skipped
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'{"resourceType":"Observation","id":"o-1","contained":[', b"]}"),
+        (b'{"resourceType":"Observation","id":"o-1"}\n', b"\n"),
+        (b'{"resourceType":"Bundle","type":"collection","entry":[{"resource":', b"}]}"),
+    ],
+    ids=["contained", "another line", "Bundle"],
+)
+def test_a_record_is_not_skipped_for_its_first_words_alone(
+    read_value: Callable[..., RecordReading], before: bytes, after: bytes
+) -> None:
+    """A session that follows them is read where it stands for itself, and not where another resource contains it."""
+    reading = read_value(before + orjson.dumps(encounter()) + after)
+    assert bool(reading.facts) == (b"contained" not in before)
+    assert not reading.unreadable
+
+
+def test_the_last_of_two_types_counts_as_it_does_in_json(read_value: Callable[..., RecordReading]) -> None:
+    """Nothing that a reader of JSON would take for a session is passed over."""
+    written = orjson.dumps(encounter())
+    assert 1 == len(read_value(b'{"resourceType":"Observation",' + written[1:]).facts)
+
+
 def test_delete_of_another_type_is_skipped(read_value: Callable[..., RecordReading]) -> None:
     """Its key says of what type it is."""
     assert ["Patient"] == read_value(None, key=b"Patient/p-1").skipped
