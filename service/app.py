@@ -81,6 +81,7 @@ def feed(source: Source, mappings: Mappings, *, enforces: bool = False) -> Feed:
         base=source.fhir_base,
         key_types=key_types,
         envelope=source.envelope,
+        answer_texts=mappings.answer_texts,
         fhir_version=source.fhir_version,
         enforces=enforces,
     )

@@ -81,6 +81,11 @@ def checked(system: str, code: str) -> Code:
     return Code(system, code)
 
 
+def as_written(text: str) -> str:
+    """Return the words of an answer as they are compared: neither case nor spaces make a difference."""
+    return " ".join(text.split()).casefold()
+
+
 def read_code(written: str) -> Code:
     """Return the code that a mapping file writes as `system|code`.
 

@@ -25,7 +25,15 @@ from service.domain.forms import FHIR_BASE, CourseField, FormKind, FormMap, read
 from service.domain.instruments import Instrument
 from service.domain.mappings import EncounterCodes, FocusAreaText, MappingError, Mappings, Rule
 from service.domain.protocols import CourseBounds, Protocol
-from service.domain.site import PublishedQuestionnaire, Site, joined, published_items, site_forms, site_items
+from service.domain.site import (
+    PublishedQuestionnaire,
+    Site,
+    joined,
+    published_items,
+    site_forms,
+    site_items,
+    site_texts,
+)
 from service.domain.sourced import FileModel, Source
 from service.domain.vendors import VendorProfile
 
@@ -119,6 +127,7 @@ def parse(files: Mapping[str, bytes], site: str | None = None) -> Mappings:
         same_practitioner=own.same_practitioner,
         instrument_by_questionnaire=by_questionnaire,
         site_link_ids=site_link_ids,
+        answer_texts=site_texts(site_file, own, instruments),
     )
     _check_rules(by_file)
     _check_sources(mappings, by_file)

@@ -97,6 +97,8 @@ class Mappings(FileModel):
     instrument_by_questionnaire: dict[str, str]
     site_link_ids: dict[str, dict[str, int]]
     """Questionnaire canonical → linkId without leading slash → item index."""
+    answer_texts: dict[str, Code]
+    """Codes that answers in words stand for at this site, by the words `as_written`."""
 
     def threshold(self, rule: str, name: str) -> float:
         """Return a rule's threshold."""

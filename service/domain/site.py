@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from service.domain.codes import as_written, read_code
 from service.domain.forms import FormMap, SiteForm, map_site_form
 from service.domain.mappings import EncounterCodes, MappingError
 from service.domain.protocols import SiteProtocol
-from service.domain.sourced import FileModel
+from service.domain.sourced import FileModel, WrittenCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,6 +45,8 @@ class Site(FileModel):
     instruments: dict[str, SiteInstrument] = Field(default_factory=dict)
     other_questionnaires: tuple[str, ...] = ()
     """Canonicals that are named like an instrument and are none: never read."""
+    answer_texts: dict[str, WrittenCode] = Field(default_factory=dict)
+    """Answers that come in words, as the words read, to the codes that they stand for; without it none is read."""
     forms: tuple[SiteForm, ...] = ()
     protocols: tuple[SiteProtocol, ...] = ()
     """The first that fits a patient counts."""
@@ -81,6 +84,24 @@ def site_items(
             msg = f"mappings/{where}.{name}.link_ids.{link_id}: items of {name} are numbered from 1 to {count}."
             raise MappingError(msg)
     return {link_id.removeprefix("/"): number - 1 for link_id, number in addition.link_ids.items()}
+
+
+def site_texts(path: str, own: Site, instruments: Mapping[str, Instrument]) -> dict[str, Code]:
+    """Return the code of each answer in words. Raises MappingError where it is no instrument's, or words are twice."""
+    known = {code for instrument in instruments.values() for scores in instrument.item_scores for code in scores}
+    found: dict[str, Code] = {}
+    for text, written in own.answer_texts.items():
+        words, code = as_written(text), read_code(written)
+        if code not in known:
+            msg = f'mappings/{path}, answer_texts: "{written}" is no answer of an instrument.'
+            raise MappingError(msg)
+        if not words or words in found:
+            msg = (
+                f'mappings/{path}, answer_texts: "{text}" is empty, or there twice; case and spaces make no difference.'
+            )
+            raise MappingError(msg)
+        found[words] = code
+    return found
 
 
 def site_forms(

@@ -15,6 +15,7 @@ from service.inbound.records import Reason, Unreadable
 from service.inbound.references import patient_id
 from service.inbound.responses import read_response
 from service.inbound.tasks import read_task
+from service.inbound.texts import with_codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ _ENCOUNTER = attrgetter(*EncounterReading.__struct_fields__)
 _RESPONSE = attrgetter(*(name for name in ResponseReading.__struct_fields__ if name != "answers"))
 _TASK = attrgetter(*TaskReading.__struct_fields__)
 _ANSWER = attrgetter(*Answer.__struct_fields__)
+_IN_WORDS = "words-"
+"""Greater than any digest without it."""
 _READERS: Mapping[str, Callable[..., tuple[Reading, tuple[Code, ...]]]] = {
     "Encounter": read_encounter,
     "QuestionnaireResponse": read_response,
@@ -50,9 +53,14 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
         return Fact(key, order, patient_id=None, reading=None)
     if change.resource is None:
         raise Unreadable(Reason.REFERENCE_ONLY, change.path)
-    reading, labels = _READERS[change.resource_type](change.resource, change.local, source.time_zone, change.path)
-    patient = patient_id(change.resource, change.local, change.path, source.base)
-    order = OrderKey(*order[:3], _digest(reading, patient, labels))
+    resource = change.resource
+    if source.answer_texts and change.resource_type == "QuestionnaireResponse":
+        resource = with_codes(resource, source.answer_texts)
+    reading, labels = _READERS[change.resource_type](resource, change.local, source.time_zone, change.path)
+    patient = patient_id(resource, change.local, change.path, source.base)
+    digest = _digest(reading, patient, labels)
+    # What is read with a mapping for words takes the place of what the same version said without it.
+    order = OrderKey(*order[:3], digest if resource is change.resource else f"{_IN_WORDS}{digest}")
     return Fact(key, order, patient, reading, labels)
 
 

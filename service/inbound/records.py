@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
+    from service.domain.facts import Code
+
 
 HISTORY = "backfill:"
 """Before a source's id, in place of a topic: what no topic brought. Kafka's own names hold no colon."""
@@ -42,6 +44,8 @@ class SourceContext:
     """Resource type that a bare id means as the key of a record without value, by topic."""
     envelope: str | None = None
     """The only dialect that its records are in; None: told by content and headers."""
+    answer_texts: Mapping[str, Code] = field(default_factory=dict)
+    """Codes that answers in words stand for, by the words as `as_written` gives them; none: words are not read."""
     fhir_version: str = "R4"
     """Of the full model that its resources are held against, where they are."""
     enforces: bool = False

@@ -9,16 +9,17 @@ from __future__ import annotations
 import base64
 import gzip
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
 
-from service.domain.codes import LOINC, SNOMED_CT
+from service.domain.codes import LOINC, SNOMED_CT, as_written
 from service.domain.course import SessionState
 from service.domain.evidence import Meeting, Scored
-from service.domain.facts import PatientKey
+from service.domain.facts import Code, PatientKey, merge
 from service.domain.projection import project
 from service.inbound.records import Limits, Record, SourceContext
 from service.inbound.relevance import Relevance
@@ -26,7 +27,7 @@ from service.inspection import Inspected, inspect
 from service.intake import Feed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from service.domain.course import Measure
     from service.domain.mappings import Mappings
@@ -44,8 +45,15 @@ def read(mappings: Mappings) -> Callable[..., list[Inspected]]:
     """Return a function that says what becomes of one record of a clinic in New York."""
     relevance = Relevance.of(mappings)
 
-    def read_it(value: object, *, limits: Limits | None = None, base: str | None = None) -> list[Inspected]:
-        source = SourceContext("clinic", ZoneInfo("America/New_York"), base)
+    def read_it(
+        value: object,
+        *,
+        limits: Limits | None = None,
+        base: str | None = None,
+        words: Mapping[str, int] = MappingProxyType({}),
+    ) -> list[Inspected]:
+        texts = {as_written(text): Code(LOINC, ANSWERS[points]) for text, points in words.items()}
+        source = SourceContext("clinic", ZoneInfo("America/New_York"), base, answer_texts=texts)
         written = value if isinstance(value, bytes) else orjson.dumps(value)
         record = Record("fhir", 0, 0, datetime(2026, 3, 9, tzinfo=UTC), None, written)
         return inspect(record, Feed(source, relevance, mappings), limits or Limits())
@@ -516,6 +524,64 @@ def test_answers_that_nobody_can_place_are_parked(read: Callable[..., list[Inspe
     assert [("unknown-items", "QuestionnaireResponse.item")] == parked(
         read(response(given, questionnaire="https://clinic.example/Questionnaire/PHQ9"))
     )
+
+
+# Answers in words: by a site's mapping, else not at all.
+
+WORDS = {"Several days": 1, "Nearly every day": 3}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"valueString": "Several days"},
+        {"valueString": "  several   DAYS "},
+        {"valueCoding": {"display": "Several days"}},
+        {"valueCoding": {"system": LOINC, "code": "", "display": "Several days"}},
+        {"value": {"string": "Several days"}},
+        {"value": {"Coding": {"display": "Several days"}}},
+    ],
+)
+def test_words_are_an_answer_only_where_a_site_says_so(
+    read: Callable[..., list[Inspected]], answer: dict[str, Any]
+) -> None:
+    """Off, they are flagged and never scored; on, they have the points of the code that they stand for."""
+    given = [*items(PHQ_9, [1] * 8), {"linkId": "/44260-8", "answer": [answer]}]
+
+    (off,) = measures(read(response(given)))
+    assert (None, None, (9,)) == (off.total, off.safety, off.contradicted)
+    (told,) = read(response(given), words=WORDS)
+    (on,) = measures([told])
+    assert (9, 1, ()) == (on.total, on.safety, on.contradicted)
+    assert "everal" not in repr(told.fact)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"valueString": "Often"},
+        coded(0, display="Several days"),
+        {"valueCoding": {"code": "x", "display": "Several days"}},
+    ],
+)
+def test_code_goes_before_words_and_other_words_stay_unread(
+    read: Callable[..., list[Inspected]], answer: dict[str, Any]
+) -> None:
+    """A code that is written decides, known or not."""
+    given = [*items(PHQ_9, [1] * 8), {"linkId": "/44260-8", "answer": [answer]}]
+
+    assert measures(read(response(given))) == measures(read(response(given), words=WORDS))
+
+
+def test_version_read_with_words_goes_before_the_same_without(read: Callable[..., list[Inspected]]) -> None:
+    """So that a backfill after the mapping was written brings what was not read before, whatever the digests are."""
+    for number in range(20):
+        given = [{"linkId": "/44260-8", "answer": [{"valueString": "Nearly every day"}]}]
+        (off,) = read(response(given, id=f"qr-{number}"))
+        (on,) = read(response(given, id=f"qr-{number}"), words=WORDS)
+        assert off.fact is not None
+        assert on.fact is not None
+        assert merge(merge(None, on.fact), off.fact) == merge(merge(None, off.fact), on.fact) == on.fact
 
 
 # Codings.

@@ -74,6 +74,8 @@ def test_the_example_site_adds_its_codes_instrument_and_form(mapping_files: dict
     assert frozenset({"ipt"}) == site.codes_by_use[Code("https://clinic.example/fhir/visit-type", "IPT")]
     assert "phq-9" == site.instrument_by_questionnaire["https://clinic.example/fhir/Questionnaire/mood-9"]
     assert 8 == site.site_link_ids["https://clinic.example/fhir/Questionnaire/mood-9"]["mood.self-harm"]
+    assert Code("http://loinc.org", "LA6569-3") == site.answer_texts["several days"]
+    assert {} == parse(mapping_files).answer_texts
     form = site.forms["https://clinic.example/fhir/Questionnaire/ipt-intake"]
     assert CourseField.PRIMARY_FOCUS is form.fields["intake.focus"]
     assert "grief" == form.values[Code("https://clinic.example/fhir/focus", "G")]
@@ -394,3 +396,21 @@ def test_a_questionnaire_cannot_be_form_and_instrument(mapping_files: dict[str, 
     text = f'[[forms]]\nquestionnaire = "{url}"\nkind = "session"\n[forms.items]\na = "gain"\n'
     expected = f"mappings/{SITE}, forms[0].questionnaire: is an instrument's too; name it once."
     assert expected == site_problem(mapping_files, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"Often" = "http://loinc.org|LA6115-5"', '"http://loinc.org|LA6115-5" is no answer of an instrument.'),
+        (
+            '"Not at all" = "http://loinc.org|LA6568-5"\n" not  AT all" = "http://loinc.org|LA6569-3"',
+            '" not  AT all" is empty, or there twice; case and spaces make no difference.',
+        ),
+        ('" " = "http://loinc.org|LA6568-5"', '" " is empty, or there twice; case and spaces make no difference.'),
+    ],
+)
+def test_words_that_stand_for_no_answer_or_for_two_are_named(
+    mapping_files: dict[str, bytes], text: str, expected: str
+) -> None:
+    """A score by a wrong word would be silent."""
+    assert f"mappings/{SITE}, answer_texts: {expected}" == site_problem(mapping_files, f"[answer_texts]\n{text}\n")
