@@ -53,8 +53,13 @@ def activities(course: Course, mappings: Mappings, goals: Mapping[str, str]) -> 
     ahead = [planned for planned in course.planned if planned.encounter is None and planned.area is not None]
     if ahead:
         code = _code(SessionKind.SESSION, mappings)
+        # A dozen sessions are aimed at two or three things: each is put in words once.
+        aimed = {
+            (each.area, each.goal): (aimed_at(each, mappings), references(_aimed(each, goals)))
+            for each in {(each.area, each.goal): each for each in ahead}.values()
+        }
         for planned in ahead:
-            yield _to_come(course, planned, code, mappings, goals)
+            yield _to_come(course, planned, code, *aimed[planned.area, planned.goal])
     checklist = _checklist(course, mappings)
     if checklist is not None:
         yield checklist
@@ -109,17 +114,14 @@ def _session(
     return element
 
 
-def _to_come(
-    course: Course, planned: PlannedSession, code: Element, mappings: Mappings, goals: Mapping[str, str]
-) -> Element:
+def _to_come(course: Course, planned: PlannedSession, code: Element, aimed: str, goals: list[Element]) -> Element:
     """Return a session that nobody has booked, on the day on which it is due."""
     detail: Element = {"kind": "Appointment", "code": code}
-    aimed = _aimed(planned, goals)
-    if aimed:
-        detail["goal"] = references(aimed)
+    if goals:
+        detail["goal"] = goals
     detail["status"] = "not-started"
     detail["scheduledPeriod"] = {"start": planned.on.isoformat()}
-    detail["description"] = f"Session {planned.number}, not booked{aimed_at(planned, mappings)}"
+    detail["description"] = f"Session {planned.number}, not booked{aimed}"
     return {"id": course.resource_id(f"activity/planned/{planned.number}"), "detail": detail}
 
 
