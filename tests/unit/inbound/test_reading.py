@@ -238,10 +238,12 @@ def test_a_record_is_not_skipped_for_its_first_words_alone(
     assert not reading.unreadable
 
 
-def test_the_last_of_two_types_counts_as_it_does_in_json(read_value: Callable[..., RecordReading]) -> None:
-    """Nothing that a reader of JSON would take for a session is passed over."""
+def test_record_of_two_types_is_not_skipped_for_the_first(read_value: Callable[..., RecordReading]) -> None:
+    """Nothing that a reader of JSON would take for a session is passed over: it is in doubt."""
     written = orjson.dumps(encounter())
-    assert 1 == len(read_value(b'{"resourceType":"Observation",' + written[1:]).facts)
+    ((_, problem),) = read_value(b'{"resourceType":"Observation",' + written[1:]).unreadable
+
+    assert Reason.DUPLICATE_KEY is problem.reason
 
 
 def test_delete_of_another_type_is_skipped(read_value: Callable[..., RecordReading]) -> None:
