@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -23,7 +23,7 @@ from service.rest.backoff import Backoff
 from service.rest.breaker import Breaker, State
 from service.rest.errors import CONFLICT, Permanent, Transient
 from service.store.errors import is_transient
-from service.store.values import Delivered, Postponed
+from service.store.values import PATIENT_MISSING, Delivered, Postponed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -53,6 +53,8 @@ FAILURES = 3
 """So many different courses fail in a row before the destination is at fault, and left alone for a while."""
 LEFT_ALONE = Backoff(first_s=1.0, longest_s=30.0)
 """For how long: its return is seen within half a minute, and meanwhile one plan at a time finds out (seconds)."""
+FOR_A_PATIENT = Backoff(first_s=120.0, longest_s=3600.0)
+"""How long to wait for a patient whom the destination does not know: other systems load patients there (seconds)."""
 HOLD_S = 30.0
 """While the intake catches up with a backlog, courses go on changing: a plan waits so long, and is rendered once."""
 
@@ -63,6 +65,8 @@ class Refused:
 
     claimed: Claimed
     reason: str
+    again: datetime | None = None
+    """When it is tried again by itself all the same; None: never."""
 
 
 Report = Delivered | Postponed | Refused
@@ -205,7 +209,12 @@ class Reconciler:
             report = self._postponed(claimed, error)
         except Exception as error:
             # Whatever else it is, trying the same again would give the same: a person must look.
-            report = Refused(claimed, error.code if isinstance(error, Permanent) else _REASONS.get(type(error), FAILED))
+            reason = error.code if isinstance(error, Permanent) else _REASONS.get(type(error), FAILED)
+            again = None
+            if reason == PATIENT_MISSING:
+                wait = FOR_A_PATIENT.wait(claimed.attempts, None, random.random())  # noqa: S311 - spreads load
+                again = self._vitals.now() + wait
+            report = Refused(claimed, reason, again)
             if isinstance(error, Permanent):
                 self._breaker.succeeded(self._vitals.now())
             log.exception(
@@ -268,7 +277,7 @@ class Reconciler:
                 await deliveries.postpone(postponed)
             for each in reports:
                 if isinstance(each, Refused):
-                    await deliveries.park_delivery(each.claimed, each.reason, now)
+                    await deliveries.park_delivery(each.claimed, each.reason, now, each.again)
                     self._due = True  # unless it is parked, a newer revision is wanted
         except Exception as error:
             if not is_transient(error):

@@ -9,6 +9,7 @@ from service.store.store import Store
 from service.store.transaction import Transaction
 from service.store.values import (
     NOTHING_STORED,
+    PATIENT_MISSING,
     WHOLE,
     BackfillJob,
     Claimed,
@@ -44,6 +45,7 @@ from service.store.values import (
 
 __all__ = [
     "NOTHING_STORED",
+    "PATIENT_MISSING",
     "WHOLE",
     "BackfillJob",
     "Claimed",

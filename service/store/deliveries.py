@@ -16,11 +16,13 @@ from service.store.instants import instant, micros
 from service.store.projections import wanting
 from service.store.rows import ledger
 from service.store.tables import course, delivery, pause
-from service.store.values import Claimed, Pending
+from service.store.values import PATIENT_MISSING, Claimed, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime, timedelta
+
+    from sqlalchemy import Update
 
     from service.store.connections import Connections
     from service.store.delivery_rows import DeliveryRow
@@ -124,6 +126,9 @@ class Deliveries:
             await delivery_rows.save(connection, changed.values())
             done = [key for key, row in changed.items() if row.next_attempt is None]
             await parking.resolve_deliveries(connection, done, at)
+            for course_id, destination in done:
+                if rows[course_id, destination].outcome == PATIENT_MISSING:
+                    await connection.execute(_of_the_same_patient(course_id, destination, at))
         return len(done) < len(changed)
 
     async def postpone(self, reports: Sequence[Postponed]) -> None:
@@ -137,8 +142,11 @@ class Deliveries:
             ]
             await delivery_rows.save(connection, changed)
 
-    async def park_delivery(self, claimed: Claimed, reason: str, now: datetime) -> None:
-        """Leave a delivery to a person, unless a newer revision is wanted by now: that one is tried first."""
+    async def park_delivery(self, claimed: Claimed, reason: str, now: datetime, again: datetime | None = None) -> None:
+        """Leave a delivery to a person, unless a newer revision is wanted by now: that one is tried first.
+
+        With `again` it is also tried then by itself: what it lacks may have come without anybody's doing.
+        """
         at = micros(now)
         key = (claimed.course_id, claimed.destination)
         async with self._connections.writing() as connection:
@@ -148,7 +156,9 @@ class Deliveries:
             if row.wanted_counter != claimed.counter:
                 await delivery_rows.save(connection, [delivery_rows.released(row, at)])
                 return
-            await delivery_rows.save(connection, [delivery_rows.stopped(row, reason)])
+            await delivery_rows.save(
+                connection, [delivery_rows.stopped(row, reason, None if again is None else micros(again))]
+            )
             await parking.park_delivery(connection, claimed, reason, at)
 
     async def bring_up_to_date(self, destination: str, now: datetime) -> int:
@@ -246,6 +256,26 @@ class _Statements:
 
 
 _statements = cache(_Statements)
+
+
+def _of_the_same_patient(course_id: str, destination: str, now: int) -> Update:
+    """Return what makes a patient's other plans due at a destination that has come to know the patient."""
+    mine, others = course.alias("mine"), course.alias("others")
+    ids = (
+        select(others.c.course_id)
+        .join(mine, (mine.c.source == others.c.source) & (mine.c.patient_id == others.c.patient_id))
+        .where(mine.c.course_id == course_id)
+    )
+    return (
+        update(delivery)
+        .where(
+            delivery.c.destination == destination,
+            delivery.c.outcome == PATIENT_MISSING,
+            delivery.c.next_attempt.is_not(None),
+            delivery.c.course_id.in_(ids),
+        )
+        .values(next_attempt=now)
+    )
 
 
 def _claimed(destination: str, row: Sequence[Any]) -> Claimed:

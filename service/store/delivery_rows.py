@@ -84,9 +84,12 @@ def postponed(row: DeliveryRow, report: Postponed, next_attempt: int) -> Deliver
     )
 
 
-def stopped(row: DeliveryRow, reason: str) -> DeliveryRow:
-    """Return the row when a person must act: still behind, and not due before a newer revision is wanted."""
-    return replace(row, next_attempt=None, leased_until=None, outcome=reason)
+def stopped(row: DeliveryRow, reason: str, next_attempt: int | None) -> DeliveryRow:
+    """Return the row when a person must act: still behind.
+
+    Without a next attempt it is not due before a newer revision is wanted.
+    """
+    return replace(row, next_attempt=next_attempt, leased_until=None, outcome=reason)
 
 
 def released(row: DeliveryRow, now: int) -> DeliveryRow:

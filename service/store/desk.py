@@ -26,7 +26,17 @@ _KEY = (delivery.c.destination, delivery.c.course_id)
 _HAS = and_(
     delivery.c.handed_to.is_(None), or_(delivery.c.seen_counter.is_not(None), delivery.c.behind_since.is_not(None))
 )
-_STOPPED = and_(delivery.c.behind_since.is_not(None), delivery.c.next_attempt.is_(None))
+_WAITING = (
+    select(parked.c.id)
+    .where(
+        parked.c.kind == ParkedKind.DELIVERY,
+        parked.c.course_id == delivery.c.course_id,
+        parked.c.destination == delivery.c.destination,
+        parked.c.state == ParkedState.OPEN,
+    )
+    .exists()
+)
+_STOPPED = and_(delivery.c.behind_since.is_not(None), or_(delivery.c.next_attempt.is_(None), _WAITING))
 
 
 class Desk:
@@ -43,7 +53,7 @@ class Desk:
                 func.count().label("courses"),
                 func.count(delivery.c.behind_since).label("behind"),
                 func.min(delivery.c.behind_since).label("oldest"),
-                func.count(delivery.c.behind_since).filter(delivery.c.next_attempt.is_(None)).label("stopped"),
+                func.count().filter(_STOPPED).label("stopped"),
             )
             .where(_HAS)
             .group_by(delivery.c.destination)

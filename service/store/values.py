@@ -174,6 +174,10 @@ class HistoryEntry:
     """Why the phase went back; None if it did not."""
 
 
+PATIENT_MISSING = "patient-missing"
+"""Outcome of a delivery to a destination that does not know the patient yet: all of a patient's have it together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A delivery that is this worker's until its lease ends."""

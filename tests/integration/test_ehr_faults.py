@@ -11,6 +11,7 @@ import ssl
 import time
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -19,7 +20,7 @@ import trustme
 from msgspec.structs import replace
 
 from service.app import now
-from service.deliveries import FAILURES, Reconciler
+from service.deliveries import FAILURES, FOR_A_PATIENT, Reconciler
 from service.domain import state
 from service.domain.course import course_id
 from service.domain.facts import PatientKey
@@ -31,13 +32,14 @@ from service.outbound.ehr import EhrDestination
 from service.rest.client import FhirClient
 from service.rest.errors import Transient
 from service.settings import Deliveries
-from service.store import CourseUpdate, Destination, ParkedState, PatientUpdate, Store
+from service.store import PATIENT_MISSING, CourseUpdate, Destination, ParkedState, PatientUpdate, Store
 from service.vitals import Vitals
 from tests import courses
 from tests.fault_proxy import Fault, How, fault_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from datetime import datetime
     from pathlib import Path
 
     from service.domain.course import Course
@@ -89,6 +91,17 @@ CREATION = {name: (fault, at_creation) for name, (fault, at_creation, _) in FAUL
 UPDATE = {name: (fault, at_update) for name, (fault, _, at_update) in FAULTS.items()}
 
 
+@dataclass(slots=True)
+class Later:
+    """The present, and as much later as a test has waited."""
+
+    waited_s: float = 0.0
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return now() + timedelta(seconds=self.waited_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """One course, its patient known to the server, and the loop that delivers it through the proxy."""
@@ -100,6 +113,7 @@ class Scene:
     course: Course
     mappings: Mappings
     http: httpx.AsyncClient
+    clock: Later
 
     async def want(self, course: Course) -> None:
         """Store a course whose plan is wanted."""
@@ -166,15 +180,16 @@ async def scene(
         await store.migrate()
         for resource in ({"resourceType": "Patient", "id": patient}, {"resourceType": "Practitioner", "id": therapist}):
             (await http.put(f"{resource['resourceType']}/{resource['id']}", json=resource)).raise_for_status()
+        clock = Later()
         metrics = create_metrics(topics={}, destinations=[PLANS.name], reasons=[])
-        told = Vitals(metrics, Health(), now)
+        told = Vitals(metrics, Health(), clock)
         place = EhrDestination(PLANS.name, FhirClient(proxy.base, timeout_s=timeout_s, body_limit=FEW_BYTES))
         settings = Deliveries(backoff_s=0.01, backoff_max_s=0.05)
         loop = Reconciler(store, place, {course.source: mappings}, settings, told)
         stop = asyncio.Event()
         running = asyncio.create_task(loop.run(stop))
         try:
-            yield Scene(store, proxy, told, loop, course, mappings, http)
+            yield Scene(store, proxy, told, loop, course, mappings, http, clock)
         finally:
             stop.set()
             await running
@@ -272,3 +287,28 @@ async def test_a_server_with_another_authoritys_certificate_is_told_nothing(
             await place.deliver(PlanDelivery(plan.course_id, "revision", 1, plan, (), {}))
         await place.close()
     assert ("untrusted", []) == (caught.value.code, proxy.asked)
+
+
+async def test_a_plan_arrives_by_itself_once_the_server_knows_its_patient(scene: Scene) -> None:
+    """Until then a person sees it among what is parked."""
+    stranger = f"p-{uuid.uuid4()}"
+    unknown = replace(
+        scene.course, id=course_id(PatientKey("main", stranger), scene.course.anchor), patient_id=stranger
+    )
+    await scene.want(unknown)
+    deadline = time.monotonic() + DEADLINE_S
+    while not await scene.parked():
+        scene.loop.wake()
+        assert time.monotonic() < deadline
+        await asyncio.sleep(POLL_S)
+    assert [PATIENT_MISSING] == await scene.parked()
+    (waiting,) = await scene.store.operators.deliveries(unknown.id)
+    assert waiting.next_attempt is not None
+    patient = {"resourceType": "Patient", "id": stranger}
+    (await scene.http.put(f"Patient/{stranger}", json=patient)).raise_for_status()
+    scene.clock.waited_s += FOR_A_PATIENT.longest_s
+    while (await scene.store.operators.deliveries(unknown.id))[0].seen is None:
+        scene.loop.wake()
+        assert time.monotonic() < deadline
+        await asyncio.sleep(POLL_S)
+    assert [] == await scene.parked()

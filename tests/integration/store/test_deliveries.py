@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from service.store import ParkedKind, ParkedState, Pending, Postponed
+from service.store import PATIENT_MISSING, ParkedKind, ParkedState, Pending, Postponed
 from tests.integration.store.samples import (
     BEN,
     EHR,
@@ -307,3 +307,28 @@ async def test_what_stands_where_is_listed_page_by_page(store: Store) -> None:
         (each.destination, each.courses, each.behind, each.stopped)
         for each in await store.desk.standings(["ehr", "topic", "none"])
     ]
+
+
+async def test_parked_delivery_that_may_mend_itself_is_tried_again(store: Store) -> None:
+    """A person sees it meanwhile; its success resolves it."""
+    await write(store, update(course("c")))
+    (claimed,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
+    await store.deliveries.park_delivery(claimed, PATIENT_MISSING, NOW, LATER)
+
+    assert [] == await store.deliveries.claim("topic", SOON, 10, LEASE)
+    assert [PATIENT_MISSING] == [each.reason for each in await store.operators.parked()]
+    assert [1] == [each.stopped for each in await store.desk.standings(["topic"])]
+    await deliver(store, "topic", now=LATER)
+    assert [ParkedState.RESOLVED] == [each.state for each in await store.operators.parked(None)]
+
+
+async def test_patient_who_appears_is_known_to_all_plans_of_theirs(store: Store) -> None:
+    """The first that arrives makes the patient's others due, and nobody else's."""
+    await write(store, update(course("a"), course("b")), update(course("of-ben"), patient=BEN))
+    for claimed in await store.deliveries.claim("topic", NOW, 10, LEASE):
+        again = SOON if claimed.course_id == "a" else LATER
+        await store.deliveries.park_delivery(claimed, PATIENT_MISSING, NOW, again)
+
+    assert ["a"] == [each.course_id for each in await deliver(store, "topic", now=SOON)]
+
+    assert ["b"] == [each.course_id for each in await store.deliveries.claim("topic", SOON, 10, LEASE)]
