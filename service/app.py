@@ -1,4 +1,4 @@
-"""Wiring and lifecycle: settings in, the two loops, the sweeper and the probes running until told to stop."""
+"""Wiring and lifecycle: settings in, the loops, the sweeper and the probes running until told to stop."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from service.clients import destination_client, kafka_options, source_client
 from service.configuration import load_mappings
 from service.deliveries import Reconciler
 from service.domain.course import Phase
+from service.fetching import Fetcher
 from service.gaps import GapWatch, searching
 from service.health import Condition, Health, health_app, serving
 from service.inbound.records import Limits, Reason, SourceContext
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from service.gaps import CatchUp
     from service.outbound.destination import Destination
     from service.settings import Settings, Source
+    from service.store import Pending
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +86,7 @@ def feed(source: Source, mappings: Mappings, *, enforces: bool = False) -> Feed:
         answer_texts=mappings.answer_texts,
         fhir_version=source.fhir_version,
         enforces=enforces,
+        searches_subjects=source.subjects_by_identifier == "search",
     )
     return Feed(context, Relevance.of(mappings), mappings)
 
@@ -166,10 +169,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         store = await open_store(settings)
         stack.push_async_callback(store.close)
         vitals.health.hold(Condition.SCHEMA)
-        for source, each_mappings in mappings.items():
-            again = await store.project_again(source, each_mappings.digest, now())
+        for name, each_mappings in mappings.items():
+            again = await store.project_again(name, each_mappings.digest, now())
             if again:
-                log.info("the mappings have changed; patients are projected again", source=source, patients=again)
+                log.info("the mappings have changed; patients are projected again", source=name, patients=again)
         if late := await store.take_up(now()):
             log.info("patients that a worker put off are projected first", patients=late)
         places = destinations(settings)
@@ -187,6 +190,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 reconciler.wake()
 
         loop = intake(settings, store, vitals, mappings)
+        fetchers = await _fetchers(settings, mappings, store, loop, wake, vitals, stack)
         topics = [topic.name for source in settings.sources for topic in source.topics]
         stream = Stream(settings.kafka, topics, loop, on_change=wake, vitals=vitals)
         searches = _searches(settings, mappings, loop, wake, stack)
@@ -199,6 +203,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             group.create_task(watch.run(stop))
             for reconciler in reconcilers:
                 group.create_task(reconciler.run(stop))
+            for fetcher in fetchers:
+                group.create_task(fetcher.run(stop))
             vitals.health.hold(Condition.CONSUMING)
             await stop.wait()
             vitals.health.stopping = True
@@ -231,6 +237,32 @@ def _types_of(source: Source) -> tuple[str, ...]:
     """Return the resource types that a source's FHIR server is searched for: Tasks only where a topic has them."""
     written = {topic.resource_type for topic in source.topics}
     return ("Encounter", "QuestionnaireResponse", *(("Task",) if "Task" in written else ()))
+
+
+async def _fetchers(  # noqa: PLR0913, PLR0917 - what `serve` has made
+    settings: Settings,
+    mappings: Mapping[str, Mappings],
+    store: Store,
+    loop: Intake,
+    wake: Callable[[], None],
+    vitals: Vitals,
+    stack: AsyncExitStack,
+) -> list[Fetcher]:
+    """Return a fetcher for each source whose EHR can be asked; their clients are closed with the stack."""
+    return [
+        Fetcher(
+            store,
+            loop,
+            feed(source, mappings[source.id]),
+            await stack.enter_async_context(source_client(source)),
+            settings=settings.fetching,
+            limits=limits(settings),
+            vitals=vitals,
+            on_change=wake,
+        )
+        for source in settings.sources
+        if source.fhir_base is not None
+    ]
 
 
 async def _sweep(
@@ -274,17 +306,25 @@ async def _count(store: Store, loop: Intake, settings: Settings, stop: asyncio.E
             active = sum(count for phase, count in counts.courses.items() if phase != Phase.CLOSED)
             metrics.active_courses.set(active)
             metrics.put_off.set(counts.put_off)
+            for source in settings.sources:
+                awaited = await store.awaiting.pending(source.id)
+                metrics.awaited(source.id).set(awaited.count)
+                metrics.oldest_awaited_seconds(source.id).set(_waited(awaited, vitals.now()))
             for each in settings.destinations:
                 pending = await store.deliveries.pending(each.name)
-                waited = (vitals.now() - pending.oldest).total_seconds() if pending.oldest else 0.0
                 metrics.undelivered(each.name).set(pending.count)
-                metrics.oldest_undelivered_seconds(each.name).set(max(0.0, waited))
+                metrics.oldest_undelivered_seconds(each.name).set(_waited(pending, vitals.now()))
                 metrics.fresh_ratio(each.name).set(max(0.0, 1 - pending.count / active) if active else 1.0)
         except Exception as error:
             if not is_transient(error):
                 raise
             log.warning("the database is away; its numbers are not current", exc_info=error)
         await _pause(stop, NUMBERS_S)
+
+
+def _waited(pending: Pending, now: datetime) -> float:
+    """How long the oldest has waited (seconds)."""
+    return max(0.0, (now - pending.oldest).total_seconds()) if pending.oldest else 0.0
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

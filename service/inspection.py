@@ -91,9 +91,14 @@ def _inspected(  # noqa: PLR0913, PLR0917 - the two from the record, and what `i
     relevant, reason = _relevance(change, feed, limits)
     fact = reading.facts[0] if reading.facts else None
     parked = reading.unreadable[0][1] if reading.unreadable else None
-    if reading.fetch:
+    if reading.fetch and feed.context.base is None:
         parked = Unreadable(Reason.REFERENCE_ONLY, change.path)
-    evidence, asides = _said(change, fact, parked, feed, record)
+    unresolved = Unreadable(Reason.UNRESOLVED_SUBJECT, change.path) if reading.subjects else None
+    evidence, asides = _said(change, fact, parked or unresolved, feed, record)
+    if reading.fetch and parked is None:
+        asides += ("it is fetched from the source's fhir_base",)
+    if reading.subjects:
+        asides += ("the patient is searched for by identifier at the source's fhir_base",)
     meta = change.resource.get("meta") if change.resource is not None else None
     written: Mapping[str, Any] = meta if isinstance(meta, dict) else {}
     return Inspected(

@@ -8,30 +8,30 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from random import randrange
-from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 import structlog
 
+from service.batches import Batch, Taken, kept, log_defect, park_answer, set_aside
 from service.domain.evidence import interpret
 from service.domain.facts import Fact, FactKey, PatientKey, merge
-from service.inbound.reading import read_record
-from service.inbound.records import HISTORY, Reason
+from service.inbound.reading import RecordReading, read_change, read_record
+from service.inbound.records import HISTORY, Reason, Unreadable
 from service.projector import Changes, Projector
 from service.store.errors import is_transient
-from service.store.values import KeptRecord, Parked
+from service.store.values import Parked
 from service.tally import NO_EVENT, OTHER, UNKNOWN, Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from service.batches import Answer
     from service.domain.mappings import Mappings
     from service.inbound.envelopes import Notice
-    from service.inbound.reading import Irrelevant
     from service.inbound.records import Limits, Record, SourceContext
     from service.inbound.relevance import Relevance
     from service.meter import Meter
@@ -66,24 +66,6 @@ class Feed:
     mappings: Mappings
 
 
-@dataclass(slots=True)
-class Batch:
-    """Records, and what was read in them."""
-
-    records: list[Record] = field(default_factory=list)
-    bytes: int = 0
-    """Of the records' values."""
-    facts: list[Fact] = field(default_factory=list)
-    not_ours: list[Irrelevant] = field(default_factory=list)
-    parked: list[Parked] = field(default_factory=list)
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Records by source and outcome."""
-    latest: dict[str, datetime] = field(default_factory=dict)
-    """Time of the last record of each source."""
-    told: Tally = field(default_factory=Tally)
-    """What the store is to be told of the sources."""
-
-
 class Intake:
     """Processes batches of records against one store."""
 
@@ -98,7 +80,8 @@ class Intake:
         """`feeds` by topic; the clock is read once for each transaction."""
         self._store = store
         self._feeds = feeds
-        self._mappings = {feed.context.id: feed.mappings for feed in feeds.values()}
+        self._feed_of = {feed.context.id: feed for feed in feeds.values()}
+        self._mappings = {source: feed.mappings for source, feed in self._feed_of.items()}
         self._limits = limits
         self._metrics = vitals.metrics
         self._now = vitals.now
@@ -244,14 +227,8 @@ class Intake:
         try:
             reading = read_record(record, feed.context, feed.relevance, self._limits)
         except Exception as error:  # noqa: BLE001 - no defect of a reader stops a feed, or loses what it fails on
-            place = extract_tb(error.__traceback__)[-1]
-            # Neither message nor traceback: the message of an error on data may hold some of it.
-            log.error(  # noqa: TRY400 - as above
-                "a record can't be read for a defect, and is parked; please report it",
-                error=type(error).__name__,
-                at=f"{place.name}:{place.lineno}",
-            )
-            batch.parked.append(Parked(source, UNPROCESSABLE, None, _kept(record)))
+            log_defect(error)
+            batch.parked.append(Parked(source, UNPROCESSABLE, None, kept(record)))
             batch.outcomes[source, "parked"] += 1
             batch.told.counts[source, UNKNOWN, "parked"] += 1
             batch.latest[source] = record.timestamp
@@ -266,15 +243,68 @@ class Intake:
             outcome = "relevant"
         if reading.irrelevant:
             batch.not_ours += reading.irrelevant
-        if reading.unreadable or reading.fetch:
-            outcome = "parked"
-            batch.told.count_parked(source, reading)
-            for entry, unreadable in reading.unreadable:
-                batch.parked.append(Parked(source, unreadable.code, unreadable.path, _kept(record), entry))
-            for entry, change in reading.fetch:
-                batch.parked.append(Parked(source, Reason.REFERENCE_ONLY, change.path, _kept(record), entry))
+        if reading.unreadable or reading.fetch or reading.subjects:
+            outcome = set_aside(reading, kept(record), feed.context, batch)
         batch.outcomes[source, outcome] += 1
         batch.latest[source] = record.timestamp
+
+    def context_of(self, topic: str) -> SourceContext | None:
+        """Return how records of a topic are read; None where none of it are read any longer."""
+        feed = self._feeds.get(topic)
+        return None if feed is None else feed.context
+
+    async def take_in(self, answers: Sequence[Answer]) -> Taken:
+        """Store what EHRs have answered, as `process` does with records; nothing of it waits any longer.
+
+        A transient error is raised, and nothing is stored. Answers that fail for good are halved until the one that
+        they fail on stands alone and is parked.
+        """
+        batch = Batch()
+        for answer in answers:
+            self._read_answer(answer, batch)
+        try:
+            changed = await self._store_batch(batch, put_off=False)
+        except Exception as error:
+            if is_transient(error):
+                raise
+            if len(answers) > 1:
+                middle = len(answers) // 2
+                first, second = await self.take_in(answers[:middle]), await self.take_in(answers[middle:])
+                return Taken(first.changed or second.changed, first.parked | second.parked)
+            log.exception("what was fetched can't be processed and is parked", reason=UNPROCESSABLE, exc_info=error)
+            batch, changed = Batch(), False
+            park_answer(answers[0].claimed, UNPROCESSABLE, None, batch)
+            await self._store_batch(batch, put_off=False)
+        self._count(batch)
+        parked = {(each.record, each.entry) for each in batch.parked}
+        claimed = [each.claimed.awaited for each in answers]
+        return Taken(changed, frozenset(each.key for each in claimed if (each.record, each.entry) in parked))
+
+    def _read_answer(self, answer: Answer, batch: Batch) -> None:
+        claimed = answer.claimed
+        if answer.change is None:
+            batch.settled.append(claimed)
+            return
+        feed = self._feed_of[claimed.awaited.key.source]
+        reading = RecordReading()
+        place, time = claimed.awaited.entry, claimed.awaited.record.timestamp
+        try:
+            read_change(answer.change, place, time, feed.context, feed.relevance, self._limits, reading)
+        except Exception as error:  # noqa: BLE001 - as for a record
+            log_defect(error)
+            park_answer(claimed, UNPROCESSABLE, None, batch)
+            return
+        # What would have to be asked for once more has been asked for: it is for a person.
+        left = [Unreadable(Reason.UNRESOLVED_SUBJECT, change.path) for _, change, _ in reading.subjects]
+        left += [Unreadable(Reason.REFERENCE_ONLY, change.path) for _, change in reading.fetch]
+        for unreadable in (*(problem for _, problem in reading.unreadable), *left):
+            park_answer(claimed, unreadable.code, unreadable.path, batch)
+            return
+        batch.facts += reading.facts
+        batch.not_ours += reading.irrelevant
+        batch.settled.append(claimed)
+        is_history = claimed.awaited.record.topic.startswith(HISTORY)
+        batch.told.latest[claimed.awaited.key.source] = NO_EVENT if is_history else time
 
     def _listen(self, source: str, notices: Iterable[Notice], time: datetime, told: Tally) -> None:
         """Follow the numbers of its events; log once where the EHR says that a subscription has stopped.
@@ -297,7 +327,7 @@ class Intake:
 
     async def _store_batch(self, batch: Batch, *, put_off: bool) -> bool:
         told = _told(batch)
-        if not (batch.facts or batch.not_ours or batch.parked or told.numbers):
+        if not (batch.facts or batch.not_ours or batch.parked or batch.awaited or batch.settled or told.numbers):
             self._untold.add(told)
             return False
         projected = None
@@ -314,6 +344,8 @@ class Intake:
             else:
                 projected = await self._projector.project(transaction, editions, changes, now)
             await transaction.park(batch.parked, now)
+            await transaction.await_(batch.awaited, now)
+            await transaction.settle(batch.settled, now)
             await _tell(transaction, whole, now)
         for (source, effect), count in effects.items():
             self._metrics.facts(source, effect).inc(count)
@@ -382,7 +414,7 @@ class Intake:
         told = Tally(Counter({(source, UNKNOWN, "parked"): 1}), {source: record.timestamp})
         async with self._telling(told) as whole, self._store.transaction() as transaction:
             now = self._now()
-            await transaction.park([Parked(source, UNPROCESSABLE, None, _kept(record))], now)
+            await transaction.park([Parked(source, UNPROCESSABLE, None, kept(record))], now)
             await _tell(transaction, whole, now)
         self._metrics.records(source, "parked").inc()
         self._metrics.parked(source, UNPROCESSABLE).inc()
@@ -425,9 +457,3 @@ def _effects(facts: Iterable[FactKey], merged: Collection[Merged]) -> Counter[tu
 
 def _patient(fact: Fact) -> PatientKey | None:
     return None if fact.patient_id is None else PatientKey(fact.key.source, fact.patient_id)
-
-
-def _kept(record: Record) -> KeptRecord:
-    return KeptRecord(
-        record.topic, record.partition, record.offset, record.timestamp, record.key, record.value, record.headers
-    )

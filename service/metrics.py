@@ -19,14 +19,17 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", Counter, Gauge, Histogram)
 
 OTHER = "other"
-RECORD_OUTCOMES = ("relevant", "irrelevant", "parked")
+RECORD_OUTCOMES = ("relevant", "irrelevant", "awaited", "parked")
+"""`awaited`: something in it waits for an answer of the EHR."""
 OPERATIONS = ("create", "update", "delete")
 FACT_EFFECTS = ("merged", "known")
 """`known`: a duplicate, or older than what the store has."""
 BATCH_OUTCOMES = ("committed", "retried", "bisected")
 DELIVERY_OUTCOMES = ("delivered", "unchanged", "retried", "conflict", "ended-in-ehr", "parked")
 BREAKER_STATES = ("closed", "open", "half-open")
-LOOPS = ("intake", "deliveries", "sweeper")
+FETCH_OUTCOMES = ("fetched", "gone", "known", "retried", "parked")
+"""`gone`: the EHR has it no longer; `known`: the version that was named was read before."""
+LOOPS = ("intake", "fetching", "deliveries", "sweeper")
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
@@ -62,6 +65,12 @@ class Metrics:
     """Gaps in the event numbers of Subscriptions that are open, by source."""
     missed_events: Labelled[Counter]
     """Event numbers that were found missing, by source."""
+    fetches: Labelled[Counter]
+    """Attempts to fetch a resource or to find a patient, by source and outcome."""
+    awaited: Labelled[Gauge]
+    """Resources that wait for an answer of their EHR, by source."""
+    oldest_awaited_seconds: Labelled[Gauge]
+    """How long the oldest of them has waited (seconds)."""
     batches: Labelled[Counter]
     """Batches by outcome."""
     batch_seconds: Histogram
@@ -143,6 +152,11 @@ def create_metrics(
         parked=series(counter("parked", "Parked", "source", "reason"), sources, reasons),
         event_gaps=series(gauge("event_gaps", "Open gaps in event numbers", "source"), sources),
         missed_events=series(counter("missed_events", "Event numbers found missing", "source"), sources),
+        fetches=series(counter("fetches", "Attempts to fetch", "source", "outcome"), sources, FETCH_OUTCOMES),
+        awaited=series(gauge("awaited", "Resources that wait for an answer of their EHR", "source"), sources),
+        oldest_awaited_seconds=series(
+            gauge("oldest_awaited_seconds", "Longest wait for an answer of an EHR", "source"), sources
+        ),
         batches=series(counter("batches", "Batches", "outcome"), BATCH_OUTCOMES),
         batch_seconds=histogram("batch_seconds", "First record to commit", _BATCH_SECONDS),
         batch_records=histogram("batch_records", "Records of a batch", _BATCH_RECORDS),

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from service import app, whatif
+from service.batches import record_of
 from service.clients import kafka_options
 from service.configuration import (
     ConfigurationError,
@@ -343,11 +344,7 @@ async def retry(settings: Settings, items: Sequence[int]) -> list[int]:
         tried = await store.operators.retry(items, vitals.now())
         for each in tried:
             if each.record is not None:
-                kept = each.record
-                record = Record(
-                    kept.topic, kept.partition, kept.offset, kept.timestamp, kept.key, kept.value, kept.headers
-                )
-                await intake.process(await intake.read([record]))
+                await intake.process(await intake.read([record_of(each.record)]))
         again = []
         for each in tried:
             after = await store.operators.parked_content(each.item.id)

@@ -151,7 +151,15 @@ class Source(Transport):
     time_zone: ZoneInfo = ZoneInfo("UTC")
     """IANA name of the zone in which the EHR writes times that carry none."""
     fhir_base: _FhirBase | None = None
-    """FHIR base URL of the EHR; a subject at any other address is another server's patient, and is parked."""
+    """FHIR base URL of the EHR: changes that only name a resource are fetched there, and nowhere else.
+
+    A subject at any other address is another server's patient, and is parked.
+    """
+    subjects_by_identifier: Literal["park", "search"] = "park"
+    """What is done where a patient is named by an identifier alone: park it, or search for the patient at `fhir_base`.
+
+    The search has to find exactly one patient.
+    """
     fhir_version: Literal["R4", "R4B", "R5"] = "R4"
     """Version of the full model that its resources are held against, by `inbound.conformance`; all are read."""
     envelope: Annotated[str, AfterValidator(_known_dialect)] | None = None
@@ -161,6 +169,9 @@ class Source(Transport):
 
     @model_validator(mode="after")
     def _has_a_server(self) -> Self:
+        if self.subjects_by_identifier == "search" and self.fhir_base is None:
+            msg = "subjects_by_identifier searches at fhir_base: set that too"
+            raise ValueError(msg)
         if self.auth.kind != "none" and self.fhir_base is None:
             msg = "auth is for the server at fhir_base: set that too"
             raise ValueError(msg)
@@ -260,6 +271,21 @@ class Inbound(Group):
     """How long an event number of a Subscription may be missing before that is a gap: events come late (seconds)."""
 
 
+class Fetching(Group):
+    """How resources that changes only name are fetched from the sources' EHRs."""
+
+    concurrency: PositiveInt = 4
+    """Requests under way at once at each EHR (requests)."""
+    backoff_s: PositiveFloat = 1.0
+    """Wait after a first failed attempt, doubled after each further one (seconds)."""
+    backoff_max_s: PositiveFloat = 300.0
+    """Longest wait between two attempts (seconds)."""
+    failures: PositiveInt = 5
+    """So many resources in a row whose fetching fails, and the EHR is left alone for a while (resources)."""
+    lease_s: PositiveFloat = 600.0
+    """How long one worker keeps what it fetches to itself before another may fetch it (seconds)."""
+
+
 class Deliveries(Group):
     """How plans are brought to their destinations."""
 
@@ -322,6 +348,8 @@ class Settings(BaseSettings):
     """What one record may hold."""
     inbound: Inbound = Inbound()
     """How events are read."""
+    fetching: Fetching = Fetching()
+    """How resources are fetched that changes only name."""
     deliveries: Deliveries = Deliveries()
     """How plans are delivered."""
     sweeper: Sweeper = Sweeper()

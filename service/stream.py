@@ -22,9 +22,9 @@ from faststream.kafka.annotations import KafkaMessage as TakenMessage  # noqa: T
 from faststream.kafka.message import FAKE_CONSUMER, KafkaAckableMessage
 from faststream.security import BaseSecurity, SASLOAuthBearer, SASLPlaintext, SASLScram256, SASLScram512
 
+from service.batches import Batch
 from service.clients import kafka_options
 from service.inbound.records import Record
-from service.intake import Batch
 from service.store.errors import is_transient
 
 if TYPE_CHECKING:

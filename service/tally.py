@@ -66,15 +66,17 @@ class Tally:
         for (source, kind), count in Counter([(key.source, key.resource_type) for key, _, _ in not_ours]).items():
             self.counts[source, kind, "irrelevant"] += count
 
-    def count_parked(self, source: str, reading: RecordReading) -> None:
-        """Count what can't be read, and where it deviates from FHIR if that is why."""
+    def count_set_aside(self, source: str, reading: RecordReading, *, fetches: bool) -> None:
+        """Count what can't be read, and where it deviates from FHIR if that is why; and what its EHR is asked for."""
         for _, problem in reading.unreadable:
             self.counts[source, problem.resource_type or UNKNOWN, "parked"] += 1
             if problem.deviations:
                 self.counts[source, problem.resource_type, "deviating"] += 1
                 self.deviations.update((source, path) for path in problem.deviations)
         for _, change in reading.fetch:
-            self.counts[source, change.resource_type, "parked"] += 1
+            self.counts[source, change.resource_type, "awaited" if fetches else "parked"] += 1
+        for _, change, _ in reading.subjects:
+            self.counts[source, change.resource_type, "awaited"] += 1
 
     def follow(self, source: str, notice: Notice, time: datetime) -> None:
         """Note the event numbers that a notification tells of."""

@@ -37,6 +37,17 @@ def order_of(change: Change, record_time: datetime, zone: ZoneInfo) -> OrderKey:
     return OrderKey(microseconds(updated or record_time), _number(version), deleted, digest="")
 
 
+def dated(change: Change, record_time: datetime, zone: ZoneInfo) -> Change:
+    """Return a change with the version and the time that its resource gives, else its envelope, else its record."""
+    meta = change.resource.get("meta") if change.resource is not None else None
+    written = meta if isinstance(meta, dict) else {}
+    version = written.get("versionId")
+    return change._replace(
+        version_id=version if isinstance(version, str) and version else change.version_id,
+        last_updated=parse_time(written.get("lastUpdated"), zone) or change.last_updated or record_time,
+    )
+
+
 def _number(version: object) -> int:
     text = str(version).strip() if isinstance(version, str | int) else ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_VERSION else UNVERSIONED

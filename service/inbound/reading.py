@@ -10,10 +10,10 @@ from service.domain.facts import FactKey
 from service.inbound.changes import Change, Operation
 from service.inbound.conformance import conform
 from service.inbound.envelopes import open_record
-from service.inbound.order import order_of
+from service.inbound.order import dated, order_of
 from service.inbound.readers import read
 from service.inbound.records import Reason, Unreadable
-from service.inbound.references import patient_id
+from service.inbound.references import patient_id, subject_token
 from service.inbound.relevance import READ_TYPES
 from service.inbound.repeats import without_repeats
 
@@ -46,6 +46,8 @@ class RecordReading:
     """By place."""
     fetch: list[tuple[int, Change]] = field(default_factory=list)
     """By place: named without being held."""
+    subjects: list[tuple[int, Change, str]] = field(default_factory=list)
+    """By place: ours, with the search token of a patient who is named by identifier alone; dated by its resource."""
     skipped: list[str] = field(default_factory=list)
     """Resource types of changes that nothing is to be done about."""
     notices: tuple[Notice, ...] = ()
@@ -132,12 +134,35 @@ def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for
         else:
             reading.skipped.append(change.resource_type)
     except Unreadable as problem:
+        _set_aside(change, problem, place, record_time, source, reading)
+
+
+def _set_aside(  # noqa: PLR0913, PLR0917 - as `read_change`
+    change: Change,
+    problem: Unreadable,
+    place: int,
+    record_time: datetime,
+    source: SourceContext,
+    reading: RecordReading,
+) -> None:
+    """Add what can't go on as it is: its patient is searched for, or it is unreadable."""
+    token = _searched(change, problem, source)
+    if token is None:
         reading.unreadable.append((place, _of(change, problem)))
+    else:
+        reading.subjects.append((place, dated(change, record_time, source.time_zone), token))
 
 
 def _of(change: Change, problem: Unreadable) -> Unreadable:
     problem.resource_type = change.resource_type
     return problem
+
+
+def _searched(change: Change, problem: Unreadable, source: SourceContext) -> str | None:
+    """Return the token of the patient to search for, where that can mend the problem."""
+    if not source.searches_subjects or source.base is None or problem.reason is not Reason.UNRESOLVED_SUBJECT:
+        return None
+    return subject_token(change.resource or {})
 
 
 def _irrelevant(change: Change, record_time: datetime, source: SourceContext) -> Irrelevant:

@@ -50,6 +50,8 @@ class SourceContext:
     """Of the full model that its resources are held against, where they are."""
     enforces: bool = False
     """Whether what is ours and deviates from that model is parked."""
+    searches_subjects: bool = False
+    """Whether a patient who is named by identifier alone is searched for at `base`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,11 @@ class Reason(StrEnum):
     NO_FOCUS = "no-focus"
     DUPLICATE_KEY = "duplicate-key"
     NOT_CONFORMANT = "not-conformant"
+    FETCH_FORBIDDEN = "fetch-forbidden"
+    FETCH_REFUSED = "fetch-refused"
+    FETCHED_OTHER = "fetched-other"
+    SUBJECT_NOT_FOUND = "subject-not-found"
+    SUBJECT_AMBIGUOUS = "subject-ambiguous"
 
     @property
     def advice(self) -> str:
@@ -137,8 +144,8 @@ _ADVICE = {
     Reason.NO_SUBJECT: "No patient is named; have the sender write the subject.",
     Reason.SUBJECT_NOT_A_PATIENT: "The subject is not a Patient; correct it in the EHR if it should be one.",
     Reason.UNRESOLVED_SUBJECT: (
-        "The subject is named by an identifier, a contained resource or an unreadable reference; "
-        "have the sender write `Patient/id`."
+        "The subject is named by an identifier, a contained resource or an unreadable reference; have the sender "
+        "write `Patient/id`. Identifiers are searched for where the source's subjects_by_identifier says so."
     ),
     Reason.FOREIGN_SUBJECT: (
         "The subject is an address outside the source's fhir_base: another server's patient. Have the sender write "
@@ -147,7 +154,8 @@ _ADVICE = {
     Reason.BAD_STATUS: "The status is missing or no code of FHIR's; have the sender write FHIR's code, in lower case.",
     Reason.BAD_TIME: "The time is not a FHIR date or dateTime; have the sender correct it.",
     Reason.REFERENCE_ONLY: (
-        "The change names a resource without holding it; have the sender include it, or retry it after an upgrade."
+        "The change names a resource without holding it; set the source's fhir_base, where it is fetched once this is "
+        "retried, or have the sender include it."
     ),
     Reason.NO_FOCUS: (
         "The notification says that something changed and not what; set the content of the subscription to "
@@ -160,6 +168,24 @@ _ADVICE = {
     Reason.NOT_CONFORMANT: (
         "The resource deviates from FHIR there, and inbound.conformance is enforce; have the sender correct it, or set "
         "that to sample, which counts such resources and reads them."
+    ),
+    Reason.FETCH_FORBIDDEN: (
+        "The EHR forbids to read what the change needs; give the source's user the right to read it, then retry."
+    ),
+    Reason.FETCH_REFUSED: (
+        "The EHR refuses the question that the change needs answered; look at the source's fhir_base and at the EHR's "
+        "own log, then retry."
+    ),
+    Reason.FETCHED_OTHER: (
+        "The EHR answers with something else than what it was asked for; look at what is at the source's fhir_base, "
+        "then retry."
+    ),
+    Reason.SUBJECT_NOT_FOUND: (
+        "The EHR has no patient with the subject's identifier; have the sender write `Patient/id`, or retry once the "
+        "patient is there."
+    ),
+    Reason.SUBJECT_AMBIGUOUS: (
+        "The EHR has several patients with the subject's identifier; have them merged there, then retry."
     ),
 }
 

@@ -14,6 +14,8 @@ _ID = re.compile(r"""[!"$-.0->@-{}~]{1,128}""")
 _TYPE = re.compile(r"[A-Z][A-Za-z]{2,63}")
 _URL = re.compile(rf"(?:.*/)?({_TYPE.pattern})/\s*({_ID.pattern})\s*(?:/_history/([^/]*))?", re.DOTALL)
 _WEB = ("http://", "https://")
+_STRUCTURES = "http://hl7.org/fhir/StructureDefinition/"
+_ESCAPED = re.compile(r"[\\|,$]")
 _URN = ("urn:uuid:", "urn:oid:")
 
 
@@ -103,6 +105,24 @@ def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str,
     if base is not None and _is_elsewhere(subject, base):
         raise Unreadable(Reason.FOREIGN_SUBJECT, f"{path}.{name}")
     return found.resource_id
+
+
+def subject_token(resource: Mapping[str, Any]) -> str | None:
+    """Return the search token of a subject that is an identifier alone; None without both system and value.
+
+    Source: https://hl7.org/fhir/R4/search.html#escaping
+    """
+    subject = resource.get("for" if resource.get("resourceType") == "Task" else "subject")
+    if not isinstance(subject, dict) or subject.get("reference"):
+        return None
+    if subject.get("type") not in {None, "Patient", f"{_STRUCTURES}Patient"}:
+        return None
+    identifier = subject.get("identifier")
+    if not isinstance(identifier, dict):
+        return None
+    parts = [identifier.get("system"), identifier.get("value")]
+    written = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
+    return "|".join(_ESCAPED.sub(r"\\\g<0>", part) for part in written) if len(written) == len(parts) else None
 
 
 def _is_elsewhere(reference: object, base: str) -> bool:

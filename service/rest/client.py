@@ -230,6 +230,18 @@ class FhirClient:
             raise permanent(answer)
         return Document(answer.body, answer.etag)
 
+    async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes | None:
+        """Return the bytes that the server answers a read or search with; None if it has no such thing, or no longer.
+
+        `path` is below the base, its parts quoted.
+        """
+        answer = await self._send("GET", path, params)
+        if answer.status in _GONE:
+            return None
+        if answer.status != HTTPStatus.OK:
+            raise permanent(answer)
+        return answer.body
+
     async def exists(self, reference: str) -> bool:
         """Return whether the server has what a relative reference names. What it won't show counts as there."""
         answer = await self._send("GET", reference, {"_elements": "id"})

@@ -1,4 +1,4 @@
-"""What the service remembers: facts, courses with their history, deliveries and what is parked.
+"""What the service remembers: facts, courses with their history, deliveries, what is awaited and what is parked.
 
 The only room with SQL. It knows the domain's values and nothing of Kafka, FHIR or settings; whatever
 is a decision is taken outside and comes in as a value.
@@ -11,8 +11,10 @@ from service.store.values import (
     NOTHING_STORED,
     PATIENT_MISSING,
     WHOLE,
+    Awaited,
     BackfillJob,
     Claimed,
+    ClaimedAwaited,
     Counts,
     CourseUpdate,
     Delivered,
@@ -27,6 +29,7 @@ from service.store.values import (
     GoneCourse,
     HistoryEntry,
     KeptRecord,
+    Later,
     Ledger,
     Merged,
     Parked,
@@ -47,8 +50,10 @@ __all__ = [
     "NOTHING_STORED",
     "PATIENT_MISSING",
     "WHOLE",
+    "Awaited",
     "BackfillJob",
     "Claimed",
+    "ClaimedAwaited",
     "Counts",
     "CourseUpdate",
     "Delivered",
@@ -63,6 +68,7 @@ __all__ = [
     "GoneCourse",
     "HistoryEntry",
     "KeptRecord",
+    "Later",
     "Ledger",
     "Merged",
     "Parked",

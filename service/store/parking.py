@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from sqlalchemy import and_, bindparam, or_, select, update
+from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
 
 from service.store.compiled import Compiled
 from service.store.dialects import Incoming, insert
 from service.store.instants import micros
 from service.store.rows import headers_text
-from service.store.tables import parked, parked_record
+from service.store.tables import awaited, parked, parked_record
 from service.store.values import WHOLE, ParkedKind, ParkedState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from service.store.values import Claimed, Parked
+    from service.store.values import Claimed, KeptRecord, Parked
 
+Place: TypeAlias = tuple[str, int, int]
+"""Topic, partition and offset of a record."""
 _PLACE = (parked_record.c.topic, parked_record.c.partition, parked_record.c.record_offset)
 _DELIVERY = (parked.c.course_id, parked.c.destination)
 _UNSETTLED = (ParkedState.OPEN, ParkedState.RETRYING)
@@ -32,25 +34,8 @@ async def park(connection: AsyncConnection, items: Sequence[Parked], now: dateti
     if not items:
         return
     statements = _statements(connection.dialect.name)
-    records = {(each.record.topic, each.record.partition, each.record.offset): each.record for each in items}
-    await connection.execute(
-        statements.keep,
-        [
-            {
-                "topic": topic,
-                "partition": partition,
-                "record_offset": offset,
-                "sent_at": micros(record.timestamp),
-                "key": record.key,
-                "headers": headers_text(record.headers),
-                "value": record.value,
-            }
-            for (topic, partition, offset), record in sorted(records.items())
-        ],
-    )
-    result = await connection.execute(statements.find, statements.places.bind(sorted(records)))
-    ids = {(topic, partition, offset): id_ for id_, topic, partition, offset in result}
-    rows = {(ids[each.record.topic, each.record.partition, each.record.offset], each.entry): each for each in items}
+    ids = await keep(connection, [each.record for each in items])
+    rows = {(ids[place(each.record)], each.entry): each for each in items}
     await connection.execute(
         statements.park,
         [
@@ -68,6 +53,48 @@ async def park(connection: AsyncConnection, items: Sequence[Parked], now: dateti
             for (id_, entry), each in sorted(rows.items())
         ],
     )
+
+
+def place(record: KeptRecord) -> Place:
+    """Return what no two records share."""
+    return record.topic, record.partition, record.offset
+
+
+async def keep(connection: AsyncConnection, records: Iterable[KeptRecord]) -> dict[Place, int]:
+    """Keep these records, each once, and return the id of each by its place."""
+    by_place = {place(record): record for record in records}
+    statements = _statements(connection.dialect.name)
+    await connection.execute(
+        statements.keep,
+        [
+            {
+                "topic": topic,
+                "partition": partition,
+                "record_offset": offset,
+                "sent_at": micros(record.timestamp),
+                "key": record.key,
+                "headers": headers_text(record.headers),
+                "value": record.value,
+            }
+            for (topic, partition, offset), record in sorted(by_place.items())
+        ],
+    )
+    result = await connection.execute(statements.find, statements.places.bind(sorted(by_place)))
+    return {(topic, partition, offset): id_ for id_, topic, partition, offset in result}
+
+
+async def drop(connection: AsyncConnection, records: Collection[int]) -> None:
+    """Delete those of these records that nothing is kept for any longer."""
+    if records:
+        # Whoever is about to keep one of them has locked it: what is kept for it by then is seen by the deletion.
+        locked = select(parked_record.c.id).where(parked_record.c.id.in_(records)).order_by(parked_record.c.id)
+        await connection.execute(locked.with_for_update())
+        statement = delete(parked_record).where(
+            parked_record.c.id.in_(records),
+            ~exists().where(parked.c.record_id == parked_record.c.id),
+            ~exists().where(awaited.c.record_id == parked_record.c.id),
+        )
+        await connection.execute(statement)
 
 
 async def park_delivery(connection: AsyncConnection, claimed: Claimed, reason: str, now: int) -> None:
@@ -110,7 +137,9 @@ async def resolve_deliveries(connection: AsyncConnection, keys: Sequence[tuple[s
 
 class _Statements:
     def __init__(self, dialect: str) -> None:
-        self.keep = insert(dialect, parked_record).on_conflict_do_nothing(index_elements=list(_PLACE))
+        keeping = insert(dialect, parked_record)
+        # An update of nothing locks the row: no other worker can be done with the record meanwhile.
+        self.keep = keeping.on_conflict_do_update(index_elements=list(_PLACE), set_={"topic": keeping.excluded.topic})
         self.places = Incoming(dialect, *_PLACE)
         places = self.places.rows
         self.find = select(parked_record.c.id, *_PLACE).select_from(

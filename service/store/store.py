@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from service.domain.facts import PatientKey
 from service.store import schema
+from service.store.awaiting import Awaiting
 from service.store.backfills import Backfills
 from service.store.connections import Connections, translated
 from service.store.deliveries import Deliveries
@@ -47,6 +48,8 @@ class Store:
         """How far backfills have come."""
         self.sources = Sources(self._connections)
         """What comes from each source, and what is missing."""
+        self.awaiting = Awaiting(self._connections)
+        """What EHRs are to be asked for."""
         self.operators = Operators(self._connections)
         """What people ask."""
 

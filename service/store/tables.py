@@ -237,3 +237,24 @@ deviation = Table(
     Column("count", BigInteger, nullable=False),
     Column("last_seen", _Instant, nullable=False),
 )
+
+awaited = Table(
+    "awaited",
+    metadata,
+    Column("source", _Id, primary_key=True),
+    Column("resource_type", _Id, primary_key=True),
+    Column("resource_id", _Id, primary_key=True),
+    Column("subject", Text),  # identifier of the patient to search for; null: the resource itself is to be fetched
+    Column("version", Text),  # of the resource, as the newest change that names it says
+    Column("last_updated", _Instant, nullable=False),  # of that change
+    Column("record_id", _Number, ForeignKey("parked_record.id"), nullable=False),  # the record that holds it
+    Column("entry", Integer, nullable=False),  # index of the change in its record
+    Column("asked", BigInteger, nullable=False),  # how many changes have named it since it waits
+    Column("since", _Instant, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt", _Instant, nullable=False),
+    Column("leased_until", _Instant),  # until when one worker has it to itself
+    Column("outcome", Text),  # reason code of the last attempt, if it failed
+)
+Index("awaited_due", awaited.c.source, awaited.c.next_attempt)
+Index("awaited_record", awaited.c.record_id)

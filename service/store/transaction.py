@@ -11,7 +11,7 @@ from sqlalchemy import and_, bindparam, case, func, select, true, tuple_, update
 
 from service.domain.facts import Fact, FactKey, OrderKey, PatientKey
 from service.domain.facts import merge as newer
-from service.store import codec, feeds, parking, projections
+from service.store import awaiting, codec, feeds, parking, projections
 from service.store.compiled import Compiled
 from service.store.dialects import Incoming, insert
 from service.store.instants import micros
@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.domain.event_numbers import Numbered
-    from service.store.values import Destination, FeedCount, Parked, PatientUpdate, StoredCourse, Written
+    from service.store.values import (
+        Awaited,
+        ClaimedAwaited,
+        Destination,
+        FeedCount,
+        Parked,
+        PatientUpdate,
+        StoredCourse,
+        Written,
+    )
 
 _KEY = (fact.c.source, fact.c.resource_type, fact.c.resource_id)
 _ORDER = (fact.c.last_updated, fact.c.version, fact.c.deleted, fact.c.digest)
@@ -220,6 +229,19 @@ class Transaction:
         """Close what was parked under these ids: it was tried again, and went well."""
         await self.finish()
         await parking.resolve(self._connection, items, now)
+
+    async def await_(self, changes: Sequence[Awaited], now: datetime) -> None:
+        """Let these be asked of their EHRs. Of changes of one resource, stored ones among them, the newest counts."""
+        await self.finish()
+        await awaiting.add(self._connection, changes, now)
+
+    async def settle(self, answered: Sequence[ClaimedAwaited], now: datetime) -> None:
+        """Let these wait no longer: what was answered is stored by this transaction, or parked by it before.
+
+        What a change has named since it was claimed may be newer than the answer: it is due again.
+        """
+        await self.finish()
+        await awaiting.settle(self._connection, answered, now)
 
     async def _execute(self, statement: Compiled, parameters: dict[str, Any]) -> list[Any]:
         await self.finish()

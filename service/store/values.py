@@ -433,6 +433,45 @@ class BackfillJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaited:
+    """A change that waits for an answer of its EHR."""
+
+    key: FactKey
+    version: str | None
+    """Of the resource, as the change says."""
+    last_updated: datetime
+    record: KeptRecord
+    """The record that holds the change."""
+    entry: int
+    """Index of the change in its record."""
+    subject: str | None = None
+    """Identifier of the patient to search for, `system|value`; None: the resource itself is to be fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedAwaited:
+    """What one worker asks an EHR for until its lease ends."""
+
+    awaited: Awaited
+    asked: int
+    """How many changes had named the resource when it was claimed."""
+    attempts: int
+    """That failed before."""
+    known_version: int | None
+    """Numeric version of the resource's fact, if there is one and it has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """What was claimed is to be asked for again."""
+
+    claimed: ClaimedAwaited
+    at: datetime
+    outcome: str | None
+    """Reason code of the attempt that failed; None if there was none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """How much of everything there is, for metrics and for people."""
 

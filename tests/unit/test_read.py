@@ -217,6 +217,27 @@ def test_several_sources_ask_for_one(tmp_path: Path) -> None:
     assert 2 == say("--config", str(config), "--source", "c", content=session())[0]
 
 
+def test_what_the_ehr_is_asked_for_is_told_and_is_not_parked(tmp_path: Path) -> None:
+    """Where the source's settings say so; else both are parked, and the exit code says it."""
+    config = tmp_path / "asking.toml"
+    config.write_text('[[sources]]\nfhir_base = "https://ehr.example/fhir"\nsubjects_by_identifier = "search"\n')
+    named = {"lastUpdated": "2026-03-04T10:00:00Z", "location": "Encounter/ses-1/_history/2", "operationType": "update"}
+    numbered = session(subject={"identifier": {"system": "urn:oid:1.2", "value": "7"}})
+
+    for content, told, parked in (
+        (named, "aside      it is fetched from the source's fhir_base", "reference-only"),
+        (
+            numbered,
+            "aside      the patient is searched for by identifier at the source's fhir_base",
+            "unresolved-subject",
+        ),
+    ):
+        code, text = say("--config", str(config), content=content)
+        assert (0, True, False) == (code, told in text.splitlines(), "parked" in text)
+        code, text = say(content=content)
+        assert (1, True) == (code, f"parked     {parked}" in text)
+
+
 def test_deviations_are_told_of_the_version_that_is_asked_for() -> None:
     """Never without asking: the full model costs more than all the rest."""
     (plain,) = lines(content=session())

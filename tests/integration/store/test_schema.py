@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HEAD = "0006"
+HEAD = "0007"
 
 
 def differences(connection: Connection) -> Sequence[object]:

@@ -1,0 +1,104 @@
+"""What an EHR answers about a change that only named its resource, or its patient: from bytes to the change it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from service.inbound.changes import Change, Operation
+from service.inbound.documents import parse
+from service.inbound.envelopes import open_record
+from service.inbound.reading import RecordReading, read_change
+from service.inbound.records import Reason, Unreadable
+from service.inbound.references import resource_id
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from service.domain.facts import FactKey
+    from service.inbound.records import Limits, Record, SourceContext
+    from service.inbound.relevance import Relevance
+
+ENOUGH = "2"
+"""Patients to ask for: one more than there may be."""
+
+
+def path_of(key: FactKey) -> str | None:
+    """Return the path of a resource below a FHIR base; None for an id that can be no part of one."""
+    if not key.resource_id.strip("."):
+        return None  # a step up the path: whatever else answers there
+    return f"{key.resource_type}/{quote(key.resource_id, safe='')}"
+
+
+def fetched(
+    key: FactKey, body: bytes | None, version: str | None, last_updated: datetime, limits: Limits
+) -> Change | Unreadable:
+    """Return what a server's answer to a read says happened; a delete where it has nothing (`body` None).
+
+    Version and time are those of the change that named the resource; they stand in where the resource has none.
+    """
+    change = Change(*key[1:], Operation.DELETE, None, key.resource_type, version, last_updated)
+    if body is None:
+        return change
+    try:
+        resource = parse(body, limits)
+    except Unreadable as problem:
+        return problem
+    if not isinstance(resource, dict):
+        return Unreadable(Reason.FETCHED_OTHER)
+    if (resource.get("resourceType"), resource_id(resource.get("id"))) != key[1:]:
+        return Unreadable(Reason.FETCHED_OTHER, key.resource_type)
+    return change._replace(operation=Operation.UPDATE, resource=resource)
+
+
+def kept(record: Record, place: int, source: SourceContext, limits: Limits) -> Change | Unreadable:
+    """Return the change at a place of a record that was kept."""
+    changes = open_record(record, source, limits).changes
+    return changes[place] if place < len(changes) else Unreadable(Reason.UNKNOWN_ENVELOPE)
+
+
+def looked_at(
+    change: Change, record_time: datetime, source: SourceContext, relevance: Relevance, limits: Limits
+) -> RecordReading:
+    """Return what a change amounts to as it is; in `subjects`, the search that its patient needs first."""
+    reading = RecordReading()
+    read_change(change, 0, record_time, source, relevance, limits, reading)
+    return reading
+
+
+def search_of(token: str) -> dict[str, str]:
+    """Return the parameters of the search for the patients with an identifier."""
+    return {"identifier": token, "_elements": "id", "_count": ENOUGH}
+
+
+def about(change: Change, body: bytes | None, limits: Limits) -> Change | Unreadable:
+    """Return a change as one about the only patient that a search has found.
+
+    Unreadable: subject-not-found, subject-ambiguous, fetched-other.
+    """
+    name = "for" if change.resource_type == "Task" else "subject"
+    try:
+        bundle = {} if body is None else parse(body, limits)
+        found = _patients(bundle)
+    except Unreadable as problem:
+        return problem
+    if len(found) != 1:
+        reason = Reason.SUBJECT_AMBIGUOUS if found else Reason.SUBJECT_NOT_FOUND
+        return Unreadable(reason, f"{change.path}.{name}")
+    patient = {"reference": f"Patient/{found.pop()}"}
+    return change._replace(resource={**(change.resource or {}), name: patient})
+
+
+def _patients(bundle: Any) -> set[str]:  # noqa: ANN401 - JSON of any shape
+    """Return the ids of the patients in a searchset, its outcomes and included resources left out."""
+    if bundle == {}:
+        return set()
+    if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
+        raise Unreadable(Reason.FETCHED_OTHER)
+    entries = bundle.get("entry")
+    found = set()
+    for entry in entries if isinstance(entries, list) else []:
+        resource = entry.get("resource") if isinstance(entry, dict) else None
+        if isinstance(resource, dict) and resource.get("resourceType") == "Patient":
+            found.add(resource_id(resource.get("id")))
+    return found - {""}

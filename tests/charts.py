@@ -1,0 +1,78 @@
+"""A FHIR server that answers reads and searches for patients, and every fault that a test puts into it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.health import serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+
+
+@dataclass
+class Charts:
+    """Resources by relative reference, patients by search token, and what went on."""
+
+    base: str = ""
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    patients: dict[str, list[str]] = field(default_factory=dict)
+    """Ids by `system|value`."""
+    faults: list[Response] = field(default_factory=list)
+    """Answered first, each once."""
+    refused: dict[str, Response] = field(default_factory=dict)
+    """Answers by relative reference, in place of the resource."""
+    asked: list[str] = field(default_factory=list)
+    """Relative references, and searches as `Patient?identifier`."""
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once something is asked."""
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+    """While it is not set, no answer is given."""
+
+    async def answer(self, request: Request) -> Response:
+        """Answer a read or a search."""
+        path: str = request.path_params["path"]
+        token = request.query_params.get("identifier")
+        self.asked.append(path if token is None else f"{path}?{token}")
+        self.called.set()
+        await self.open.wait()
+        if self.faults:
+            return self.faults.pop(0)
+        if path in self.refused:
+            return self.refused[path]
+        if token is not None:
+            found = [{"resource": {"resourceType": "Patient", "id": each}} for each in self.patients.get(token, [])]
+            return fhir({"resourceType": "Bundle", "type": "searchset", "entry": found})
+        return fhir(self.resources[path]) if path in self.resources else status(404)
+
+
+def fhir(resource: dict[str, Any]) -> Response:
+    """Return an answer with a resource."""
+    return JSONResponse(resource, media_type="application/fhir+json")
+
+
+def status(code: int, **headers: str) -> Response:
+    """Return an answer with an OperationOutcome."""
+    issue = [{"severity": "error", "code": "processing", "diagnostics": "Jane Roe"}]
+    outcome = {"resourceType": "OperationOutcome", "issue": issue}
+    return JSONResponse(outcome, status_code=code, headers=headers, media_type="application/fhir+json")
+
+
+@asynccontextmanager
+async def charts() -> AsyncIterator[Charts]:
+    """Serve an empty server that answers at once."""
+    made = Charts()
+    made.open.set()
+    routes = [Route("/fhir/{path:path}", made.answer)]
+    async with serving(Starlette(routes=routes), "127.0.0.1", 0) as url:
+        made.base = f"{url}/fhir"
+        yield made
