@@ -28,6 +28,7 @@ from service.configuration import ConfigurationError, load_mappings, load_settin
 from service.delivery_commands import deliveries
 from service.domain import catalogue
 from service.domain.mappings import MappingError
+from service.kafka_trouble import KafkaTrouble
 from service.key_commands import keys
 from service.outbound.negotiation import negotiate as negotiated
 from service.rest.capabilities import NotNegotiable
@@ -480,7 +481,7 @@ def _explained(error: Exception) -> int:
     match error:
         case ConfigurationError() | MappingError() | app.NotMigrated():
             text, code = str(error), WRONG_SETTINGS
-        case StoreError() | statements.Unreachable():
+        case StoreError() | statements.Unreachable() | KafkaTrouble():
             text, code = str(error), UNAVAILABLE
         case KafkaError():
             text = (

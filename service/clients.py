@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.errors import KafkaConnectionError
 
 from service import key_files
 from service.configuration import ConfigurationError
 from service.credentials import BackendServicesAuth, BasicAuth, BearerAuth, ClientSecretAuth
+from service.kafka_trouble import NoToken
 from service.rest.auth import Bearer, Granted
 from service.rest.client import DEFAULT_TIMEOUT_S, FhirClient
 from service.rest.errors import Transient
@@ -104,11 +104,11 @@ class _KafkaTokens(AbstractTokenProvider):  # type: ignore[misc] # aiokafka has 
         self._tokens = TokenCache(endpoint.fetch)
 
     async def token(self) -> str:
-        """Return a token. Raises KafkaConnectionError, which every aiokafka client expects and tries again after."""
+        """Return a token. Raises NoToken, which every aiokafka client tries again after."""
         try:
             return (await self._tokens.token()).value
         except Transient as error:
-            raise KafkaConnectionError(str(error)) from None
+            raise NoToken(str(error)) from None
 
 
 def _sasl(kafka: Kafka) -> dict[str, Any]:

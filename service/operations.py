@@ -30,6 +30,7 @@ from service.domain.projection import project
 from service.inbound.record_files import records_in
 from service.inbound.records import Record
 from service.inspection import inspect
+from service.kafka_trouble import trouble
 from service.outbound.artifacts import package
 from service.outbound.explain import explain
 from service.settings import FhirDestination, KafkaDestination
@@ -146,16 +147,18 @@ async def check(settings: Settings, *, mappings_only: bool) -> list[Check]:
 
 
 async def _check_kafka(settings: Settings) -> list[Check]:
-    where = ",".join(settings.kafka.bootstrap)
-    admin = AIOKafkaAdminClient(**kafka_options(settings.kafka), request_timeout_ms=10_000)
+    options = kafka_options(settings.kafka)
+    if (found := await trouble(options)) is not None:
+        return [Check("kafka", ok=False, text=found)]
+    admin = AIOKafkaAdminClient(**options, request_timeout_ms=10_000)
     try:
         await admin.start()
         known = set(await admin.list_topics())
     except (KafkaError, OSError) as error:
-        text = f"can't reach Kafka at {where} ({type(error).__name__}); set IPT_KAFKA__BOOTSTRAP or [kafka] bootstrap"
-        return [Check("kafka", ok=False, text=text)]
+        return [Check("kafka", ok=False, text=f"Kafka does not list its topics ({type(error).__name__})")]
     finally:
         await admin.close()
+    where = ",".join(settings.kafka.bootstrap)
     results = [Check("kafka", ok=True, text=f"{where} answers")]
     read = [topic.name for source in settings.sources for topic in source.topics]
     written = [each.topic for each in settings.destinations if isinstance(each, KafkaDestination)]

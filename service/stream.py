@@ -25,6 +25,7 @@ from faststream.security import BaseSecurity, SASLOAuthBearer, SASLPlaintext, SA
 from service.batches import Batch
 from service.clients import kafka_options
 from service.inbound.records import Record
+from service.kafka_trouble import KafkaTrouble, trouble
 from service.store.errors import is_transient
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Stream:
         self._put_off_since: float | None = None
         self._committing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._committing.set_result(None)
-        options = kafka_options(kafka)
+        options = self._connection = kafka_options(kafka)
         self.broker = KafkaBroker(
             options["bootstrap_servers"],
             security=_security(options),
@@ -128,8 +129,17 @@ class Stream:
         self._subscriber(self._take)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Read until `stop` is set; then finish the batch in hand, commit it and leave the group."""
-        await self.broker.start()
+        """Read until `stop` is set; then finish the batch in hand, commit it and leave the group.
+
+        Raises KafkaTrouble where Kafka can't be reached at the start.
+        """
+        try:
+            await self.broker.start()
+        except KafkaError as error:
+            with contextlib.suppress(KafkaError):
+                await self.broker.stop()
+            found = await trouble(self._connection)
+            raise KafkaTrouble(found or f"Kafka did not let us start ({type(error).__name__}). Start again.") from error
         try:
             await self._work(stop)
         finally:

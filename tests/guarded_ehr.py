@@ -35,7 +35,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import trustme
@@ -92,6 +92,8 @@ class GuardedEhr:
     """How often each path was asked for."""
     forms: list[dict[str, str]] = field(default_factory=list)
     """What clients sent to the token endpoint."""
+    makes_token: Callable[[str], str] = lambda _: secrets.token_urlsafe()
+    """Makes the token of a client."""
     accepts_tokens: bool = True
     refusal: bytes = b""
     """Body of the FHIR server's 401."""
@@ -290,6 +292,8 @@ def _authorization(ehr: GuardedEhr) -> AuthorizationServer:
     server.register_grant(_ClientCredentials)
     server.register_token_generator(
         "default",
-        BearerTokenGenerator(lambda **_: secrets.token_urlsafe(), expires_generator=lambda *_: ehr.lifetime_s).__call__,
+        BearerTokenGenerator(
+            lambda client, **_: ehr.makes_token(client.client_id), expires_generator=lambda *_: ehr.lifetime_s
+        ),
     )
     return server

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -27,11 +28,23 @@ CLUSTER = "IptBridgeSandboxKafkaA"  # 16 bytes in base64; a random one may begin
 TOPIC_EXISTS = 36  # Kafka's error code TOPIC_ALREADY_EXISTS
 
 
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Listeners of a broker beside the open one, and who may come in there."""
+
+    listeners: Mapping[str, str]
+    """Kafka's security protocol by the listener's name, which is in capitals: `{"SECRET": "SASL_SSL"}`."""
+    scram_users: Mapping[str, str] = field(default_factory=dict)
+    """Passwords by user, for SCRAM-SHA-256 and SCRAM-SHA-512."""
+    java_properties: Mapping[str, str] = field(default_factory=dict)
+    """Java's own properties that the broker needs for them."""
+
+
 class Broker:
     """An Apache Kafka broker while the `with` block lasts, or from `start()` to `stop()`.
 
-    `properties` are added to those of the server. Everything is lost at the end, unless `folder`
-    names where its data shall stay.
+    `properties` are added to those of the server; `doors` are listeners beside the open one. Everything is lost at
+    the end, unless `folder` names where its data shall stay.
     """
 
     def __init__(
@@ -39,6 +52,7 @@ class Broker:
         *,
         folder: Path | None = None,
         properties: Mapping[str, str] | None = None,
+        doors: Doors | None = None,
         progress: Progress = silent,
     ) -> None:
         self.bootstrap = f"127.0.0.1:{free_port()}"
@@ -46,6 +60,8 @@ class Broker:
         self._kept = folder
         self._folder = folder
         self._properties = dict(properties or {})
+        self._doors = doors or Doors({})
+        self._addresses = {name: f"127.0.0.1:{free_port()}" for name in self._doors.listeners}
         self._progress = progress
         self._child: Child | None = None
 
@@ -57,6 +73,10 @@ class Broker:
             for jar in locked("kafka")
             if jar.coordinates.startswith("org.apache.kafka:kafka_")
         )
+
+    def address(self, listener: str) -> str:
+        """Return the address of one of the doors."""
+        return self._addresses[listener]
 
     @property
     def pid(self) -> int:
@@ -83,8 +103,8 @@ class Broker:
         if not (self._folder / "data" / "meta.properties").exists():
             self._format(classpath, settings)
         # Without a configuration file this is what log4j reads: warnings to standard output.
-        quiet = {"org.apache.logging.log4j.level": "WARN"}
-        program = Program("kafka.Kafka", classpath, HEAP, quiet)
+        java_properties = {"org.apache.logging.log4j.level": "WARN", **self._doors.java_properties}
+        program = Program("kafka.Kafka", classpath, HEAP, java_properties)
         self._child = Child(
             "The Kafka broker",
             command(program, str(settings), folder=self._folder),
@@ -130,7 +150,13 @@ class Broker:
 
     def _format(self, classpath: list[Path], settings: Path) -> None:
         # A leading zero byte: an id that begins with "-" would read as an option.
-        arguments = ("format", "--standalone", "-t", CLUSTER, "-c", str(settings))
+        users = [
+            f"{mechanism}=[name={user},password={password}]"
+            for user, password in self._doors.scram_users.items()
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512")
+        ]
+        arguments = ["format", "--standalone", "-t", CLUSTER, "-c", str(settings)]
+        arguments += [argument for user in users for argument in ("--add-scram", user)]
         program = Program("kafka.tools.StorageTool", classpath, heap="128m")
         line = command(program, *arguments, folder=settings.parent)
         log = settings.parent / "format.log"
@@ -140,13 +166,16 @@ class Broker:
             raise SandboxError(f"Kafka could not format its data folder. Read {log}.")
 
     def _settings(self) -> dict[str, str]:
+        addresses = {"PLAINTEXT": self.bootstrap, **self._addresses, "CONTROLLER": self._controller}
+        listeners = ",".join(f"{name}://{address}" for name, address in addresses.items())
+        protocols = {"PLAINTEXT": "PLAINTEXT", **self._doors.listeners, "CONTROLLER": "PLAINTEXT"}
         return {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.bootstrap.servers": self._controller,
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{self._controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{self._controller}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": listeners,
+            "advertised.listeners": listeners,
+            "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
             "controller.listener.names": "CONTROLLER",
             "log.dirs": str(self.folder / "data"),
             "offsets.topic.replication.factor": "1",
