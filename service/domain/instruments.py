@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from service.domain.codes import read_code
 from service.domain.sourced import FileModel, Loinc, Threshold, WrittenCode
+from service.domain.spelling import loinc_at_end, spellings, squeezed
 
 if TYPE_CHECKING:
     from service.domain.facts import Code
@@ -153,6 +154,22 @@ class Instrument(FileModel):
         """Index of the item that a linkId names, written without a leading slash."""
         own = {link_id: index for index, item in enumerate(self.items) for link_id in item.link_ids}
         return own | self.item_codes
+
+    @cached_property
+    def spelled_ids(self) -> dict[str, int]:
+        """Index of the item that a linkId names in another spelling, `squeezed`; none that could name two."""
+        found: dict[str, set[int]] = {}
+        for index, item in enumerate(self.items):
+            for spelling in spellings(item.link_ids, index + 1):
+                found.setdefault(spelling, set()).add(index)
+        return {spelling: indices.pop() for spelling, indices in found.items() if len(indices) == 1}
+
+    def item_named(self, link_id: str) -> int | None:
+        """Return the index of the item that a linkId without leading slash names, however it is spelled."""
+        index = self.link_ids.get(link_id)
+        if index is None:
+            index = self.spelled_ids.get(squeezed(link_id))
+        return self.item_codes.get(loinc_at_end(link_id)) if index is None else index
 
     @cached_property
     def total_ids(self) -> frozenset[str]:

@@ -114,7 +114,7 @@ def _leaves_out(instrument: Instrument, total: int | None, safety: int | None) -
 def _item(answer: Answer, instrument: Instrument, site: Mapping[str, int]) -> tuple[int | None, bool]:
     """Return which item is answered, and whether its code and its linkId name different ones."""
     link_id = answer.link_id.removeprefix("/")
-    by_link = site.get(link_id, instrument.link_ids.get(link_id))
+    by_link = site[link_id] if link_id in site else instrument.item_named(link_id)
     for system, code in answer.item_codes:
         if system in {LOINC, ""} and (by_code := instrument.item_codes.get(code)) is not None:
             return by_code, by_link not in {None, by_code}

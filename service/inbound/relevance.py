@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from service.domain.codes import LOINC
+from service.domain.spelling import loinc_at_end, squeezed
 from service.inbound.codings import raw_codes
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import without_version
@@ -34,6 +35,8 @@ class Relevance:
     """Canonicals, and the last segments that name one alone: whether they are ours or look-alikes."""
     link_ids: frozenset[str]
     """Of instrument items, without leading slash."""
+    spelled: frozenset[str]
+    """LinkIds of instrument items in other spellings, `squeezed`."""
     item_codes: frozenset[str]
     """LOINC codes of instrument items."""
     instruments: Mapping[str, frozenset[str]]
@@ -61,6 +64,7 @@ class Relevance:
             encounter_codes=frozenset(code for code, uses in mappings.codes_by_use.items() if uses & CANDIDATE_USES),
             questionnaires=segments | ours,
             link_ids=frozenset(link_id for instrument in instruments for link_id in instrument.link_ids),
+            spelled=frozenset(spelling for instrument in instruments for spelling in instrument.spelled_ids),
             item_codes=frozenset(code for instrument in instruments for code in instrument.item_codes),
             instruments={name: ids for name, ids in own_segments.items() if segments.get(name)} | own,
             names=re.compile("|".join(_name(each.id) for each in instruments if re.search("[0-9]", each.id)) or "(?!)"),
@@ -104,11 +108,14 @@ class Relevance:
         return True
 
     def _is_instrument_item(self, item: Mapping[str, Any]) -> bool:
-        if _link_id(item) in self.link_ids:
+        link_id = _link_id(item)
+        if link_id in self.link_ids:
             return True
-        return "code" in item and any(
+        if "code" in item and any(
             code in self.item_codes and system in _LOINC_OR_NONE for system, code in raw_codes(item["code"])
-        )
+        ):
+            return True
+        return squeezed(link_id) in self.spelled or loinc_at_end(link_id) in self.item_codes
 
 
 def _name(instrument: str) -> str:

@@ -477,7 +477,24 @@ def test_response_without_id_is_parked(read: Callable[..., list[Inspected]]) -> 
 # linkIds and groups.
 
 
-@pytest.mark.parametrize("spelling", ["/{loinc}", "{loinc}", "phq9-{n}", "phq-9-{n}", "PHQ-9.{n}", "phq9-item-{n}"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "/{loinc}",
+        "{loinc}",
+        "/44249-1/{loinc}",
+        "http://loinc.org|{loinc}",
+        "phq9-{n}",
+        "phq-9-{n}",
+        "PHQ-9.{n}",
+        "phq9-item-{n}",
+        "PHQ9_Q{n}",
+        "phq9.q0{n}",
+        "/PHQ-9/question-{n}",
+        "Phq9Item{n}",
+        "phq9:{n}",
+    ],
+)
 def test_link_ids_are_read_in_every_published_spelling(read: Callable[..., list[Inspected]], spelling: str) -> None:
     """In groups within groups, as well."""
     given = [
@@ -487,6 +504,14 @@ def test_link_ids_are_read_in_every_published_spelling(read: Callable[..., list[
     (measure,) = measures(read(response(nested, questionnaire=None)))
 
     assert 18 == measure.total
+
+
+@pytest.mark.parametrize("link_id", ["phq9-10", "phq2-1", "phq15-1", "q1", "1", "phq9", "phq9-a", "phq-1", "144250-9"])
+def test_link_ids_of_something_else_name_no_item(read: Callable[..., list[Inspected]], link_id: str) -> None:
+    """Nearly the same is another question."""
+    (told,) = read(response([{"linkId": link_id, "answer": [coded(3)]}], questionnaire=None))
+
+    assert (False, None) == (told.relevant, told.fact)
 
 
 @pytest.mark.parametrize(
@@ -645,6 +670,25 @@ def test_item_code_decides_over_the_link_id(read: Callable[..., list[Inspected]]
 
 
 # Totals.
+
+
+@pytest.mark.parametrize(
+    ("codes", "link_id", "questionnaire"),
+    [
+        (PHQ_9, "phq9-total-score", "https://clinic.example/q"),
+        (PHQ_9, "total-score", None),
+        (GAD_7, "total-score", None),
+        (GAD_7, "anxiety-score", "gad-7"),
+    ],
+)
+def test_stated_total_is_found_under_its_published_link_ids(
+    read: Callable[..., list[Inspected]], codes: list[str], link_id: str, questionnaire: str | None
+) -> None:
+    """As apps write it beside items under their LOINC codes."""
+    total = {"linkId": link_id, "answer": [{"valueDecimal": 5}]}
+    (measure,) = measures(read(response([*items(codes, [1] * 9), total], questionnaire=questionnaire)))
+
+    assert (len(codes), 5) == (measure.total, measure.stated_total)
 
 
 @pytest.mark.parametrize(("points", "stated"), [([1] * 9, 13), ([3] * 9, 23), ([3] * 9, 25), ([1, 2] + [0] * 7, 2)])
