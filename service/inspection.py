@@ -14,6 +14,7 @@ from service.domain.value import Value
 from service.inbound.changes import Change, Operation
 from service.inbound.codings import raw_codes
 from service.inbound.conformance import deviations
+from service.inbound.contained import with_questionnaire
 from service.inbound.envelopes import DIALECTS, open_record
 from service.inbound.readers import read as read_fact
 from service.inbound.reading import RecordReading, read_change
@@ -86,6 +87,9 @@ def _inspected(  # noqa: PLR0913, PLR0917 - the two from the record, and what `i
 ) -> Inspected:
     if isinstance(change, Unreadable):
         return Inspected(envelope, parked=change)
+    told = change
+    if change.resource_type == "QuestionnaireResponse":
+        change = with_questionnaire(change)
     reading = RecordReading()
     read_change(change, 0, record.timestamp, feed.context, feed.relevance, limits, reading)
     relevant, reason = _relevance(change, feed, limits)
@@ -113,7 +117,7 @@ def _inspected(  # noqa: PLR0913, PLR0917 - the two from the record, and what `i
         evidence=evidence,
         parked=parked,
         asides=asides,
-        deviations=tuple(deviations(change, fhir_version)) if fhir_version else (),
+        deviations=tuple(deviations(told, fhir_version)) if fhir_version else (),
     )
 
 

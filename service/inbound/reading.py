@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from service.domain.facts import FactKey
 from service.inbound.changes import Change, Operation
 from service.inbound.conformance import conform
+from service.inbound.contained import with_questionnaire
 from service.inbound.envelopes import open_record
 from service.inbound.order import dated, order_of
 from service.inbound.readers import read
@@ -124,10 +125,7 @@ def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for
                 reading.fetch.append((place, change))
             else:
                 reading.unreadable.append((place, _of(change, Unreadable(Reason.NO_ID, change.path))))
-        elif relevance.decide(change.resource, limits.items, change.path):
-            fact = read(change, source, record_time)
-            if source.enforces:
-                conform(change, source.fhir_version)
+        elif (fact := _fact(change, source, record_time, relevance, limits)) is not None:
             reading.facts.append(fact)
         elif change.resource_id:
             reading.irrelevant.append(_irrelevant(change, record_time, source))
@@ -151,6 +149,19 @@ def _set_aside(  # noqa: PLR0913, PLR0917 - as `read_change`
         reading.unreadable.append((place, _of(change, problem)))
     else:
         reading.subjects.append((place, dated(change, record_time, source.time_zone), token))
+
+
+def _fact(
+    change: Change, source: SourceContext, record_time: datetime, relevance: Relevance, limits: Limits
+) -> Fact | None:
+    """Return the fact that a change with its resource amounts to, None if it is not ours. Raises Unreadable."""
+    told = with_questionnaire(change) if change.resource_type == "QuestionnaireResponse" else change
+    if not relevance.decide(told.resource or {}, limits.items, change.path):
+        return None
+    fact = read(told, source, record_time)
+    if source.enforces:
+        conform(change, source.fhir_version)
+    return fact
 
 
 def _of(change: Change, problem: Unreadable) -> Unreadable:

@@ -467,6 +467,37 @@ def test_instrument_is_known_by_its_items_whatever_the_questionnaire_is_called(
     assert ("phq-9", 9) == (measure.instrument, measure.total)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"url": "http://loinc.org/q/44249-1"},
+        {"derivedFrom": ["http://loinc.org/q/44249-1|2.77"]},
+        {"url": "https://clinic.example/adaptive/1"},
+    ],
+)
+def test_instrument_is_known_by_the_questionnaire_that_a_response_contains(
+    read: Callable[..., list[Inspected]], form: dict[str, Any]
+) -> None:
+    """By its canonical or by the codes of its items, under whatever linkIds; adaptive forms are sent so."""
+    asked = [{"linkId": f"i{n}", "code": [{"system": LOINC, "code": code}]} for n, code in enumerate(PHQ_9)]
+    contained = {"resourceType": "Questionnaire", "id": "form", "item": [{"linkId": "g", "item": asked}], **form}
+    given = [{"linkId": f"i{n}", "answer": [coded(1)]} for n in range(9)]
+    nested = [{"linkId": "g", "item": given}]
+    (measure,) = measures(read(response(nested, questionnaire="#form", contained=[contained])))
+
+    assert ("phq-9", 9) == (measure.instrument, measure.total)
+
+
+@pytest.mark.parametrize("contained", [None, [], ["x"], [{"resourceType": "Questionnaire", "id": "other"}], {}])
+def test_fragment_that_leads_nowhere_leaves_the_items_to_tell(
+    read: Callable[..., list[Inspected]], contained: object
+) -> None:
+    """The linkIds are the instrument's own."""
+    (measure,) = measures(read(response(items(PHQ_9, [1] * 9), questionnaire="#form", contained=contained)))
+
+    assert 9 == measure.total
+
+
 def test_response_without_id_is_parked(read: Callable[..., list[Inspected]]) -> None:
     """A correction of it could never be told from another one."""
     told = read(without(response(items(PHQ_9, [1] * 9)), "id"))
