@@ -228,12 +228,12 @@ def _searches(
             client = source_client(source)
             stack.push_async_callback(client.close)
             context = read[topic_of(source.id)].context
-            find = partial(catch_up, client, loop, context, _types_of(source), now=now)
+            find = partial(catch_up, client, loop, context, types_of(source), now=now)
             found[source.id] = searching(find, wake)
     return found
 
 
-def _types_of(source: Source) -> tuple[str, ...]:
+def types_of(source: Source) -> tuple[str, ...]:
     """Return the resource types that a source's FHIR server is searched for: Tasks only where a topic has them."""
     written = {topic.resource_type for topic in source.topics}
     return ("Encounter", "QuestionnaireResponse", *(("Task",) if "Task" in written else ()))

@@ -119,9 +119,10 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Try settings, mappings, Kafka, database and FHIR servers, and say what is wrong.
+    """Try settings, mappings, Kafka, database and FHIR servers, and say what is wrong. Sends no patient data.
 
-    Exit code 1 if anything is. Example: `ipt-bridge check`
+    Each server is tried from its certificate over token and rights to the routes of a plan; nothing is stored there.
+    Exit code 1 if anything is wrong; what is only to be looked at changes nothing. Example: `ipt-bridge check`
     """
     settings = load_settings(config)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the results say it in words

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import orjson
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -16,6 +15,7 @@ from rich.progress import Progress
 
 from service import app, whatif
 from service.batches import record_of
+from service.checks import Check, check_destination, check_source
 from service.clients import kafka_options
 from service.configuration import (
     ConfigurationError,
@@ -55,15 +55,6 @@ if TYPE_CHECKING:
 
 PAGE = 500
 """Patients verified, and parked items listed, at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Whether one part is as the service needs it."""
-
-    what: str
-    ok: bool
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +131,11 @@ async def check(settings: Settings, *, mappings_only: bool) -> list[Check]:
         return results
     results += await _check_kafka(settings)
     results.append(await _check_store(settings))
+    for configured in settings.sources:
+        results += await check_source(configured, app.types_of(configured))
     for each in settings.destinations:
         if isinstance(each, FhirDestination):
-            results.append(await _check_fhir(each))
+            results += await check_destination(each, profiles)
     return results
 
 
@@ -178,20 +171,6 @@ async def _check_store(settings: Settings) -> Check:
     if found.at_head or place.startswith("sqlite"):
         return Check("store", ok=True, text=f"{place} answers")
     return Check("store", ok=False, text=f"{place} answers; run `ipt-bridge migrate`")
-
-
-async def _check_fhir(destination: FhirDestination) -> Check:
-    what = f"FHIR server {destination.name}"
-    try:
-        async with httpx.AsyncClient(timeout=destination.timeout_s) as client:
-            answer = await client.get(f"{destination.base}/metadata", headers={"Accept": "application/fhir+json"})
-        statement = orjson.loads(answer.content)
-        version = str(statement["fhirVersion"])
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        text = f"{destination.base}/metadata gives no capability statement ({type(error).__name__}); set its base"
-        return Check(what, ok=False, text=text)
-    ours = version.startswith("4.")
-    return Check(what, ok=ours, text=f"FHIR {version}" + ("" if ours else "; R4 is needed"))
 
 
 async def courses_of_patient(settings: Settings, patient: str, source: str | None) -> list[Shown]:

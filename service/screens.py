@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from service.checks import Check
     from service.domain.catalogue import Entry
     from service.domain.compare import What
-    from service.operations import Check, Explained, Shown, Verified
+    from service.operations import Explained, Shown, Verified
     from service.outbound.explain import Reason as Because
     from service.outbound.negotiation import Negotiated
     from service.store import ParkedItem, Retry
@@ -44,7 +45,7 @@ _MARKS = {SessionState.HELD: "●", SessionState.PLANNED: "○", SessionState.IN
 def checks(console: Console, results: Sequence[Check]) -> None:
     """Print one line for each part."""
     for each in results:
-        mark, style = ("ok   ", "green") if each.ok else ("wrong", "red")
+        mark, style = ("wrong", "red") if not each.ok else ("look ", "yellow") if each.warning else ("ok   ", "green")
         console.print(Text(mark, style), Text(f"{each.what}: {each.text}"), soft_wrap=True)
 
 

@@ -63,7 +63,7 @@ def raise_unless_fhir(answer: Answer, headers: httpx.Headers, never_retried: Col
     Raises Permanent, whatever the status, where an OperationOutcome names a code of `never_retried`.
     """
     if never_retried and not answer.ok:
-        codes = _outcome_codes(answer.body)
+        codes = outcome_codes(answer.body)
         if not set(codes).isdisjoint(never_retried):
             message = f"The FHIR server must not be asked again ({', '.join(codes)}). Clear it up there, then retry."
             raise Permanent("never-retried", message, outcome_codes=codes)
@@ -93,7 +93,7 @@ def not_fhir(status: int) -> Transient:
 
 def permanent(answer: Answer) -> Permanent:
     """Return what to raise for a refusal, with its codes: a Refused where the content is at fault."""
-    codes = _outcome_codes(answer.body)
+    codes = outcome_codes(answer.body)
     named = f" ({', '.join(codes)})" if codes else ""
     if answer.status == HTTPStatus.FORBIDDEN:
         message = f"The FHIR server forbids it{named}. Ask for the right to write this patient's plan, then retry."
@@ -107,7 +107,7 @@ def permanent(answer: Answer) -> Permanent:
 
 def not_searched(answer: Answer) -> Permanent:
     """Return what to raise for a search that is refused, with its codes."""
-    codes = _outcome_codes(answer.body)
+    codes = outcome_codes(answer.body)
     named = f" ({', '.join(codes)})" if codes else ""
     if answer.status == HTTPStatus.FORBIDDEN:
         message = f"The FHIR server forbids the search{named}. Ask for the right to search these resources."
@@ -116,7 +116,7 @@ def not_searched(answer: Answer) -> Permanent:
     return Permanent(f"http-{answer.status}", message, outcome_codes=codes)
 
 
-def _outcome_codes(body: bytes) -> tuple[str, ...]:
+def outcome_codes(body: bytes) -> tuple[str, ...]:
     """Return the codes of an OperationOutcome's errors, never its texts: they may tell of the patient."""
     try:
         outcome = orjson.loads(body)

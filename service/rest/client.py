@@ -22,6 +22,7 @@ from service.rest.answers import (
     next_page,
     not_fhir,
     not_searched,
+    outcome_codes,
     permanent,
     place_of,
     plain_bundle,
@@ -241,6 +242,18 @@ class FhirClient:
         if answer.status != HTTPStatus.OK:
             raise permanent(answer)
         return answer.body
+
+    async def validate(self, resource: Element) -> tuple[str, ...]:
+        """Return the codes of what the server finds wrong with a resource, which it does not store; () for nothing."""
+        answer = await self._send(
+            "POST",
+            f"{resource['resourceType']}/$validate",
+            content=written(resource),
+            headers={"Content-Type": FHIR_JSON},
+        )
+        if not answer.ok:
+            raise permanent(answer)
+        return outcome_codes(answer.body)
 
     async def exists(self, reference: str) -> bool:
         """Return whether the server has what a relative reference names. What it won't show counts as there."""
