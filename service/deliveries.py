@@ -17,13 +17,14 @@ import structlog
 from msgspec.structs import replace
 
 from service.domain import state
+from service.outbound.audit import writes
 from service.outbound.careplan import InvalidPlan, render, retract, withheld
 from service.outbound.destination import PlanDelivery, Route
 from service.rest.backoff import Backoff
 from service.rest.breaker import Breaker, State
 from service.rest.errors import CONFLICT, Permanent, Transient
 from service.store.errors import is_transient
-from service.store.values import PATIENT_MISSING, Delivered, Postponed
+from service.store.values import PATIENT_MISSING, Delivered, Postponed, Write
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -221,7 +222,15 @@ class Reconciler:
                 "a plan can't be delivered and is parked", destination=name, course=claimed.course_id, exc_info=error
             )
         else:
-            report = Delivered(claimed.course_id, name, claimed.revision, claimed.counter, route, ledger)
+            report = Delivered(
+                claimed.course_id,
+                name,
+                claimed.revision,
+                claimed.counter,
+                route,
+                ledger,
+                _writes(claimed, route, ledger),
+            )
             if route is not Route.WITHHELD:  # what is kept back may not have asked the destination at all
                 self._breaker.succeeded(self._vitals.now())
             for what in respected:
@@ -318,3 +327,10 @@ class Reconciler:
             causes=(),
             ledger=claimed.remote,
         )
+
+
+def _writes(claimed: Claimed, route: Route, ledger: Mapping[str, Any]) -> tuple[Write, ...]:
+    """Return what a delivery wrote, for the audit trail: the resources of a FHIR server, or a topic's record."""
+    if route is Route.TOPIC:
+        return (Write("create" if claimed.seen is None else "update", "Bundle", claimed.course_id, None),)
+    return tuple(Write(*each) for each in writes(claimed.remote, ledger))

@@ -5,30 +5,29 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import orjson
 import typer
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from service import app
+from service import app, delivery_screens
 from service.configuration import load_settings
+from service.delivery_screens import Listed
+from service.outbound import audit as outbound
+from service.outbound.audit import Audited, audit_event
+from service.settings import FhirDestination
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from datetime import datetime, timedelta
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from service.settings import Settings
-    from service.store import DeliveryState, Standing, Store
+    from service.store import AuditEntry, DeliveryState, Store, StoredCourse, Write
 
 FOUND = 1
 PAGE = 500
 """Deliveries read at a time."""
-_MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86_400
 
 deliveries = typer.Typer(
     invoke_without_command=True, help="Where plans stand at each destination; try again, pause, resume."
@@ -37,15 +36,6 @@ deliveries = typer.Typer(
 Config = Annotated[Path | None, typer.Option("--config", help="TOML file; else IPT_CONFIG, else ./ipt-bridge.toml.")]
 Place = Annotated[str | None, typer.Option("--destination", help="Only this destination.")]
 Named = Annotated[str, typer.Argument(metavar="DESTINATION", help="Name of the destination in the settings.")]
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """How destinations stand, and the deliveries that were asked for."""
-
-    standings: Sequence[Standing]
-    deliveries: Sequence[DeliveryState]
-    at: datetime
 
 
 @deliveries.callback()
@@ -65,9 +55,11 @@ def listed(
     settings = _settings(config, destination)
     found = asyncio.run(_listed(settings, destination, every=every))
     if as_json:
-        sys.stdout.buffer.write(orjson.dumps(as_value(found), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.write(
+            orjson.dumps(delivery_screens.as_value(found), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        )
     else:
-        show(Console(), found)
+        delivery_screens.show(Console(), found)
 
 
 @deliveries.command("retry")
@@ -90,6 +82,32 @@ def retry(
     if not count:
         _nothing("None of these waits. `ipt-bridge deliveries` lists what does.")
     typer.echo(f"{count} due at once; a running service tries them within seconds.")
+
+
+@deliveries.command("audit")
+def audit(
+    course: Annotated[str, typer.Argument(metavar="COURSE", help="Course id, its first characters, or a patient id.")],
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a text for people.")] = False,  # noqa: FBT002 - typer reads options from the defaults
+    fhir: Annotated[bool, typer.Option("--fhir", help="The writes as FHIR AuditEvents, a line each.")] = False,  # noqa: FBT002 - as above
+) -> None:
+    """List what was written of a course at each destination: what, when, by which route, and what was refused.
+
+    Exit code 1 if nothing was. Example: `ipt-bridge deliveries audit P-0012`
+    """
+    settings = _settings(config, None)
+    found = asyncio.run(_trail(settings, course))
+    if not found:
+        _nothing("Nothing was written of a course or patient of that id. `ipt-bridge deliveries --all` lists courses.")
+    if fhir:
+        bases = {each.name: each.base for each in settings.destinations if isinstance(each, FhirDestination)}
+        for event in (_audit_event(*each, bases) for each in found if each[1].write is not None):
+            sys.stdout.buffer.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
+    elif as_json:
+        lines = [delivery_screens.entry_as_value(entry) for _, entry in found]
+        sys.stdout.buffer.write(orjson.dumps(lines, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    else:
+        delivery_screens.show_trail(Console(), [entry for _, entry in found])
 
 
 @deliveries.command("pause")
@@ -157,6 +175,27 @@ async def _retried(settings: Settings, destination: str | None, names: Sequence[
         return await store.desk.retry(destination, ids, app.now())
 
 
+async def _trail(settings: Settings, name: str) -> list[tuple[StoredCourse, AuditEntry]]:
+    async with _store(settings) as store:
+        courses = await store.operators.courses_of_patient(name) or await store.operators.courses(name)
+        return [(each, entry) for each in courses for entry in await store.desk.audit(each.course_id)]
+
+
+def _audit_event(course: StoredCourse, entry: AuditEntry, bases: Mapping[str, str]) -> Any:  # noqa: ANN401 - a resource
+    write = cast("Write", entry.write)
+    told = Audited(
+        at=entry.at,
+        write=outbound.Write(cast("outbound.Action", write.action), *write[1:]),
+        destination=entry.destination,
+        base=bases.get(entry.destination),
+        course_id=entry.course_id,
+        source=course.patient.source,
+        patient_id=course.patient.patient_id,
+        revision=entry.revision,
+    )
+    return audit_event(told)
+
+
 async def _paused(settings: Settings, destination: str) -> None:
     async with _store(settings) as store:
         await store.desk.pause(destination, app.now())
@@ -165,84 +204,3 @@ async def _paused(settings: Settings, destination: str) -> None:
 async def _resumed(settings: Settings, destination: str) -> bool:
     async with _store(settings) as store:
         return await store.desk.resume(destination)
-
-
-def as_value(found: Listed) -> dict[str, Any]:
-    """Return what is listed as JSON values."""
-    return {
-        "destinations": [
-            {
-                "name": each.destination,
-                "courses": each.courses,
-                "behind": each.behind,
-                "oldestBehindSince": each.oldest,
-                "waitingForAPerson": each.stopped,
-                "pausedSince": each.paused_since,
-            }
-            for each in found.standings
-        ],
-        "deliveries": [
-            {
-                "course": each.course_id,
-                "destination": each.destination,
-                "wanted": each.wanted_counter,
-                "wantedRevision": each.wanted,
-                "seen": each.seen_counter,
-                "seenRevision": each.seen,
-                "seenAt": each.seen_at,
-                "behindSince": each.behind_since,
-                "route": each.route,
-                "attempts": each.attempts,
-                "nextAttempt": each.next_attempt,
-                "outcome": each.outcome,
-            }
-            for each in found.deliveries
-        ],
-    }
-
-
-def show(console: Console, found: Listed) -> None:
-    """Print how each destination stands, then each delivery that was asked for, a line each."""
-    for each in found.standings:
-        parts = [f"{each.courses - each.behind} of {each.courses} delivered"]
-        if each.oldest is not None:
-            parts.append(f"oldest waits {age(found.at - each.oldest)}")
-        if each.stopped:
-            parts.append(f"{each.stopped} wait for a person")
-        if each.paused_since is not None:
-            parts.append(f"paused for {age(found.at - each.paused_since)}")
-        console.print(Text(f"{each.destination}: {', '.join(parts)}"), soft_wrap=True)
-    if not found.deliveries:
-        return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("course", "destination", "wanted", "seen", "behind", "route", "attempts", "next", "last outcome"):
-        table.add_column(heading, no_wrap=heading == "course")
-    for delivery in found.deliveries:
-        table.add_row(
-            delivery.course_id,
-            delivery.destination,
-            str(delivery.wanted_counter),
-            str(delivery.seen_counter or "–"),
-            age(found.at - delivery.behind_since) if delivery.behind_since else "–",
-            delivery.route or "–",
-            str(delivery.attempts),
-            _next(delivery, found.at),
-            delivery.outcome or ("–" if delivery.behind_since else "delivered"),
-        )
-    console.print(table, highlight=False)
-
-
-def _next(delivery: DeliveryState, at: datetime) -> str:
-    if delivery.next_attempt is not None:
-        return "now" if delivery.next_attempt <= at else f"in {age(delivery.next_attempt - at)}"
-    return "retry it" if delivery.behind_since else "–"
-
-
-def age(span: timedelta) -> str:
-    """Return a span of time in its largest whole unit, as `5 min`."""
-    seconds = max(0, int(span.total_seconds()))
-    if seconds < _MINUTE_S:
-        return f"{seconds} s"
-    if seconds < _HOUR_S:
-        return f"{seconds // _MINUTE_S} min"
-    return f"{seconds // _HOUR_S} h" if seconds < 2 * _DAY_S else f"{seconds // _DAY_S} days"

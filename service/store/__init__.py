@@ -11,6 +11,7 @@ from service.store.values import (
     NOTHING_STORED,
     PATIENT_MISSING,
     WHOLE,
+    AuditEntry,
     Awaited,
     BackfillJob,
     Claimed,
@@ -43,6 +44,7 @@ from service.store.values import (
     SchemaState,
     Standing,
     StoredCourse,
+    Write,
     Written,
 )
 
@@ -50,6 +52,7 @@ __all__ = [
     "NOTHING_STORED",
     "PATIENT_MISSING",
     "WHOLE",
+    "AuditEntry",
     "Awaited",
     "BackfillJob",
     "Claimed",
@@ -85,6 +88,7 @@ __all__ = [
     "StoreError",
     "StoredCourse",
     "Transaction",
+    "Write",
     "Written",
     "is_transient",
 ]

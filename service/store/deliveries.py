@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, func, literal, or_, select, update
 
 from service.domain.facts import PatientKey
-from service.store import delivery_rows, parking
+from service.store import audit_trail, delivery_rows, parking
 from service.store.compiled import Compiled
 from service.store.dialects import Incoming
 from service.store.instants import instant, micros
@@ -124,6 +124,7 @@ class Deliveries:
             taken = await delivery_rows.read(connection, late)
             changed |= {key: delivery_rows.due_again(changed.get(key, row), at) for key, row in taken.items()}
             await delivery_rows.save(connection, changed.values())
+            await audit_trail.delivered(connection, reports, at)
             done = [key for key, row in changed.items() if row.next_attempt is None]
             await parking.resolve_deliveries(connection, done, at)
             for course_id, destination in done:
@@ -160,6 +161,7 @@ class Deliveries:
                 connection, [delivery_rows.stopped(row, reason, None if again is None else micros(again))]
             )
             await parking.park_delivery(connection, claimed, reason, at)
+            await audit_trail.refused(connection, claimed, reason, at)
 
     async def bring_up_to_date(self, destination: str, now: datetime) -> int:
         """Want every course at a destination that has been added, or was not configured for a while.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, or_, select, tuple_, update
 
-from service.store import delivery_rows
+from service.store import audit_trail, delivery_rows
 from service.store.dialects import insert
 from service.store.instants import instant, micros
 from service.store.rows import DELIVERY, delivery_state
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.store.connections import Connections
-    from service.store.values import DeliveryState
+    from service.store.values import AuditEntry, DeliveryState
 
 AT_ONCE = 500
 """Deliveries changed in one statement: databases bound the parameters of one."""
@@ -119,6 +119,11 @@ class Desk:
                     .values(state=ParkedState.RETRYING, changed_at=at)
                 )
         return len(keys)
+
+    async def audit(self, course_id: str) -> list[AuditEntry]:
+        """Return what was written of a course at its destinations, and what they refused, first to last."""
+        async with self._connections.reading() as connection:
+            return await audit_trail.of_course(connection, course_id)
 
     async def pause(self, destination: str, now: datetime) -> None:
         """Deliver nothing more to a destination, in any worker, until it is resumed; what is under way ends."""

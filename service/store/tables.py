@@ -134,6 +134,25 @@ pause = Table(  # destinations to which nothing is delivered until a person resu
     Column("since", _Instant, nullable=False),
 )
 
+audit = Table(  # appended to, never changed
+    "audit",
+    metadata,
+    Column("id", _Number, primary_key=True, autoincrement=True),
+    Column("at", _Instant, nullable=False),
+    Column("agent", Text, nullable=False),  # name and version of what wrote
+    Column("course_id", _Id, ForeignKey("course.course_id"), nullable=False),
+    Column("destination", _Id, nullable=False),
+    Column("revision", _Id, nullable=False),
+    Column("counter", BigInteger, nullable=False),
+    Column("route", Text),
+    Column("outcome", Text, nullable=False),  # `success`, or why the destination refused the plan
+    Column("action", Text),  # create, update or delete; null where nothing was written
+    Column("resource_type", Text),
+    Column("resource_id", _Id),  # at the destination
+    Column("version", Text),
+)
+Index("audit_of_course", audit.c.course_id, audit.c.id)
+
 parked_record = Table(
     "parked_record",
     metadata,

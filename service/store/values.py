@@ -197,6 +197,34 @@ class Claimed:
     remote: Ledger
 
 
+class Write(NamedTuple):
+    """One resource that a delivery wrote at its destination."""
+
+    action: str
+    """`create`, `update` or `delete`."""
+    resource_type: str
+    resource_id: str
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One line of the audit trail."""
+
+    at: datetime
+    agent: str
+    """Name and version of what wrote."""
+    course_id: str
+    destination: str
+    revision: str
+    counter: int
+    route: str | None
+    outcome: str
+    """`success`, or why the destination refused the plan."""
+    write: Write | None
+    """None where nothing was written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """A destination has acknowledged a plan."""
@@ -209,6 +237,8 @@ class Delivered:
     route: str | None = None
     remote: Ledger | None = None
     """None leaves what is known."""
+    writes: tuple[Write, ...] = ()
+    """For the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)

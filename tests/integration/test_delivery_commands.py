@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import cli
-from service.delivery_commands import age
-from service.store import Destination, ParkedState, Postponed, Store
+from service.delivery_screens import age
+from service.store import Destination, ParkedState, Postponed, Store, Write
 from tests.integration.store.samples import LATER, LEASE, NOW, REMOTE, SOON, course, deliver, update, write
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from typer.testing import Result
 
+WRITE = Write("create", "CarePlan", "cp-1", "1")
 PLACES = (Destination("kafka"), Destination("ehr", takes_over=True))
 
 
@@ -33,7 +34,7 @@ def config(tmp_path: Path) -> Path:
             await store.migrate()
             await write(store, update(course("arrived"), course("backing-off"), course("parked")), to=PLACES)
             await deliver(store, "kafka")
-            await deliver(store, "ehr", REMOTE, only="arrived")
+            await deliver(store, "ehr", REMOTE, only="arrived", writes=(WRITE,))
             for claimed in await store.deliveries.claim("ehr", NOW + LEASE, 10, LEASE):
                 if claimed.course_id == "parked":
                     await store.deliveries.park_delivery(claimed, "http-422", SOON)
@@ -117,3 +118,21 @@ def test_pause_and_resume_are_told_and_kept(config: Path) -> None:
 def test_an_age_is_told_in_its_largest_unit(seconds: int, text: str) -> None:
     """Two days are still told in hours when nearly over."""
     assert text == age(timedelta(seconds=seconds))
+
+
+def test_the_audit_trail_tells_what_was_written_where_and_what_was_refused(config: Path) -> None:
+    """As a table, as JSON, and the writes as AuditEvents; of a course or of a patient."""
+    lines = orjson.loads(run(config, "audit", "arrived", "--json").stdout)
+    write = {"action": "create", "resource_type": "CarePlan", "resource_id": "cp-1", "version": "1"}
+    assert [("ehr", "route", "success", write)] == [
+        (each["destination"], each["route"], each["outcome"], each["write"]) for each in lines
+    ]
+    refused = run(config, "audit", "parked").stdout.splitlines()
+    assert ["http-422"] == [outcome for line in refused[1:] for outcome in line.split() if outcome.startswith("http")]
+    (event,) = [orjson.loads(line) for line in run(config, "audit", "anna", "--fhir").stdout.splitlines()]
+    assert ("AuditEvent", "C", "http://127.0.0.1:9/fhir") == (
+        event["resourceType"],
+        event["action"],
+        event["agent"][1]["network"]["address"],
+    )
+    assert 1 == run(config, "audit", "nobody").exit_code

@@ -9,7 +9,7 @@ from service.domain.facts import EncounterReading, Fact, FactKey, OrderKey, Pati
 from service.store import CourseUpdate, Delivered, Destination, GoneCourse, KeptRecord, Parked, PatientUpdate
 
 if TYPE_CHECKING:
-    from service.store import Claimed, DeliveryState, Ledger, Store
+    from service.store import Claimed, DeliveryState, Ledger, Store, Write
 
 NOW = datetime(2026, 3, 4, 10, tzinfo=UTC)
 LEASE = timedelta(minutes=2)
@@ -69,18 +69,24 @@ def parked(reason: str = "not-json", offset: int = 7, entry: int = -1) -> Parked
     return Parked("main", reason, "Encounter.subject", record(offset), entry)
 
 
-def done(claimed: Claimed, remote: Ledger | None = None) -> Delivered:
+def done(claimed: Claimed, remote: Ledger | None = None, writes: tuple[Write, ...] = ()) -> Delivered:
     """The destination's word that it took what was claimed."""
-    return Delivered(claimed.course_id, claimed.destination, claimed.revision, claimed.counter, "route", remote)
+    return Delivered(claimed.course_id, claimed.destination, claimed.revision, claimed.counter, "route", remote, writes)
 
 
 async def deliver(
-    store: Store, destination: str, remote: Ledger | None = None, *, only: str | None = None, now: datetime = NOW
+    store: Store,
+    destination: str,
+    remote: Ledger | None = None,
+    *,
+    only: str | None = None,
+    now: datetime = NOW,
+    writes: tuple[Write, ...] = (),
 ) -> list[Claimed]:
     """Deliver all that is due, or one course's alone; what was delivered."""
     claimed = await store.deliveries.claim(destination, now, 100, LEASE)
     sent = [each for each in claimed if only in {None, each.course_id}]
-    await store.deliveries.acknowledge([done(each, remote) for each in sent], now)
+    await store.deliveries.acknowledge([done(each, remote, writes) for each in sent], now)
     return sent
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from service.store import PATIENT_MISSING, ParkedKind, ParkedState, Pending, Postponed
+from service.store import PATIENT_MISSING, ParkedKind, ParkedState, Pending, Postponed, Write
 from tests.integration.store.samples import (
     BEN,
     EHR,
@@ -332,3 +332,22 @@ async def test_patient_who_appears_is_known_to_all_plans_of_theirs(store: Store)
     assert ["a"] == [each.course_id for each in await deliver(store, "topic", now=SOON)]
 
     assert ["b"] == [each.course_id for each in await store.deliveries.claim("topic", SOON, 10, LEASE)]
+
+
+async def test_what_was_written_and_refused_is_kept_for_good(store: Store) -> None:
+    """Who, what, when, where, by which route, with what outcome; in the transaction of the delivery's own report."""
+    await write(store, update(course("c")))
+    (claimed,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
+    await store.deliveries.park_delivery(claimed, "refused", NOW)
+    await write(store, update(course("c", "r2")))
+    made = Write("create", "CarePlan", "cp-1", "1"), Write("create", "Goal", "g-1", None)
+    await deliver(store, "topic", now=SOON, writes=made)
+
+    trail = await store.desk.audit("c")
+
+    assert [(NOW, "r1", "refused", None), *((SOON, "r2", "success", each) for each in made)] == [
+        (each.at, each.revision, each.outcome, each.write) for each in trail
+    ]
+    assert [None, "route", "route"] == [each.route for each in trail]
+    assert {"topic"} == {each.destination for each in trail}
+    assert all(each.agent.startswith("ipt-bridge ") for each in trail)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HEAD = "0007"
+HEAD = "0008"
 
 
 def differences(connection: Connection) -> Sequence[object]:

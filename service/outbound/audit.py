@@ -1,0 +1,146 @@
+"""What a delivery wrote at its destination, and the AuditEvent that tells of it.
+
+Source: IHE Basic Audit Log Patterns (BALP), RESTful activities with the patient as a subject,
+https://profiles.ihe.net/ITI/BALP/
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from fhir.resources.R4B.auditevent import AuditEvent
+
+from service.domain.course import COURSE_NAMESPACE, uuid5
+from service.outbound.elements import AUTHOR, Element, instant, source_uri
+from service.outbound.ledger import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+
+    from service.outbound.ledger import Remote
+
+Action = Literal["create", "update", "delete"]
+
+_BALP = "https://profiles.ihe.net/ITI/BALP"
+_DCM = "http://dicom.nema.org/resources/ontology/DCM"
+_TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
+_LETTERS: Mapping[Action, str] = {"create": "C", "update": "U", "delete": "D"}
+_PROFILES: Mapping[Action, str] = {"create": "PatientCreate", "update": "PatientUpdate", "delete": "PatientDelete"}
+_TYPES = {
+    "careplan": "CarePlan",
+    "goal": "Goal",
+    "task": "Task",
+    "flag": "Flag",
+    "provenance": "Provenance",
+    "note": "DocumentReference",
+    "score": "Observation",
+    "message": "Communication",
+}
+"""Resource type by the first part of a role in the ledger."""
+
+
+class Write(NamedTuple):
+    """One resource that a delivery created, updated or deleted."""
+
+    action: Action
+    resource_type: str
+    resource_id: str
+    version: str | None
+    """After the write; None where the destination names none, or it was a delete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """One write, with all that its AuditEvent tells: never what the resource says."""
+
+    at: datetime
+    write: Write
+    destination: str
+    base: str | None
+    """FHIR base URL of the destination, as far as it is known."""
+    course_id: str
+    source: str
+    patient_id: str
+    """In the source."""
+    revision: str
+    """The X-Request-Id that the write went out with."""
+
+
+def writes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Write, ...]:
+    """Return what was written between two states of a FHIR destination's ledger, by role.
+
+    What an attempt wrote whose answer was lost counts with the one that found it there.
+    """
+    return tuple(_writes(load(before).remotes, load(after).remotes))
+
+
+def _writes(before: Mapping[str, Remote], after: Mapping[str, Remote]) -> Iterator[Write]:
+    for role, remote in sorted(after.items()):
+        kind, known = _TYPES[role.partition("/")[0]], before.get(role)
+        if known is None or known.id != remote.id:
+            yield Write("create", kind, remote.id, remote.version)
+        elif known.version != remote.version or (remote.version is None and known.digest != remote.digest):
+            yield Write("update", kind, remote.id, remote.version)
+    for role in sorted(before.keys() - after.keys()):
+        yield Write("delete", _TYPES[role.partition("/")[0]], before[role].id, None)
+
+
+def audit_event(told: Audited) -> Element:
+    """Return the AuditEvent of a write, valid FHIR R4. The same write gives the same id."""
+    kind, action = f"{told.write.resource_type}/{told.write.resource_id}", told.write.action
+    version = f"/_history/{told.write.version}" if told.write.version is not None else ""
+    name = f"audit/{told.course_id}/{told.destination}/{told.revision}/{action}/{kind}{version}"
+    resource: Element = {
+        "resourceType": "AuditEvent",
+        "id": uuid5(COURSE_NAMESPACE, name),
+        "meta": {"profile": [f"{_BALP}/StructureDefinition/IHE.BasicAudit.{_PROFILES[action]}"]},
+        "type": {"system": f"{_TERMINOLOGY}/audit-event-type", "code": "rest", "display": "Restful Operation"},
+        "subtype": [{"system": "http://hl7.org/fhir/restful-interaction", "code": action, "display": action}],
+        "action": _LETTERS[action],
+        "recorded": instant(told.at),
+        "outcome": "0",
+        "agent": [
+            _agent("110153", "Source Role ID", AUTHOR, None),
+            _agent("110152", "Destination Role ID", told.destination, told.base),
+        ],
+        "source": {
+            "site": AUTHOR,
+            "observer": {"display": AUTHOR},
+            "type": [{"system": f"{_TERMINOLOGY}/security-source-type", "code": "4", "display": "Application Server"}],
+        },
+        "entity": [
+            _entity("1", "Person", "1", "Patient", _patient(told)),
+            _entity("2", "System Object", "4", "Domain Resource", {"reference": f"{kind}{version}"}),
+            {
+                "what": {"identifier": {"value": told.revision}},
+                "type": {"system": f"{_BALP}/CodeSystem/BasicAuditEntityType", "code": "XrequestId"},
+            },
+        ],
+    }
+    AuditEvent.model_validate(resource)
+    return resource
+
+
+def _patient(told: Audited) -> Element:
+    """Return a reference by identifier: which patient it is the source knows, whatever the destination calls them."""
+    reference = f"Patient/{told.patient_id}"
+    return {"type": "Patient", "identifier": {"system": source_uri(told.source), "value": reference}}
+
+
+def _agent(code: str, display: str, who: str, address: str | None) -> Element:
+    agent: Element = {
+        "type": {"coding": [{"system": _DCM, "code": code, "display": display}]},
+        "who": {"display": who},
+        "requestor": address is None,
+    }
+    return agent if address is None else agent | {"network": {"address": address, "type": "5"}}
+
+
+def _entity(type_code: str, type_display: str, role_code: str, role_display: str, what: Element) -> Element:
+    return {
+        "what": what,
+        "type": {"system": f"{_TERMINOLOGY}/audit-entity-type", "code": type_code, "display": type_display},
+        "role": {"system": f"{_TERMINOLOGY}/object-role", "code": role_code, "display": role_display},
+    }

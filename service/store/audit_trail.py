@@ -1,0 +1,78 @@
+"""The audit trail: who wrote what, when, where, by which route, and what was refused. Appended to, never changed."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select
+
+from service.store.instants import instant
+from service.store.tables import audit
+from service.store.values import AuditEntry, Write
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from service.store.values import Claimed, Delivered
+
+AGENT = f"ipt-bridge {version('ipt-bridge')}"
+SUCCESS = "success"
+
+
+async def delivered(connection: AsyncConnection, reports: Sequence[Delivered], now: int) -> None:
+    """Append each resource that these deliveries wrote."""
+    rows: list[dict[str, Any]] = [
+        {
+            "at": now,
+            "agent": AGENT,
+            "course_id": report.course_id,
+            "destination": report.destination,
+            "revision": report.revision,
+            "counter": report.counter,
+            "route": report.route,
+            "outcome": SUCCESS,
+            **write._asdict(),
+        }
+        for report in reports
+        for write in report.writes
+    ]
+    if rows:
+        await connection.execute(insert(audit), rows)
+
+
+async def refused(connection: AsyncConnection, claimed: Claimed, reason: str, now: int) -> None:
+    """Append that a destination refused a plan."""
+    await connection.execute(
+        insert(audit).values(
+            at=now,
+            agent=AGENT,
+            course_id=claimed.course_id,
+            destination=claimed.destination,
+            revision=claimed.revision,
+            counter=claimed.counter,
+            route=claimed.route,
+            outcome=reason,
+        )
+    )
+
+
+async def of_course(connection: AsyncConnection, course_id: str) -> list[AuditEntry]:
+    """Return a course's part of the trail, first to last."""
+    statement = select(audit).where(audit.c.course_id == course_id).order_by(audit.c.id)
+    return [
+        AuditEntry(
+            instant(row.at),
+            row.agent,
+            row.course_id,
+            row.destination,
+            row.revision,
+            row.counter,
+            row.route,
+            row.outcome,
+            None if row.action is None else Write(row.action, row.resource_type, row.resource_id, row.version),
+        )
+        for row in await connection.execute(statement)
+    ]
