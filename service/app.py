@@ -14,7 +14,7 @@ import structlog
 from service.backfill.catching_up import catch_up
 from service.backfill.portions import topic_of
 from service.clients import destination_client, kafka_options, source_client
-from service.configuration import load_mappings
+from service.configuration import ConfigurationError, load_mappings, load_vendor_profiles
 from service.deliveries import Reconciler
 from service.domain.course import Phase
 from service.fetching import Fetcher
@@ -25,6 +25,7 @@ from service.inbound.relevance import Relevance
 from service.intake import UNPROCESSABLE, Feed, Intake
 from service.meter import Meter
 from service.metrics import create_metrics
+from service.outbound.agreement import Agreement, Wishes
 from service.outbound.ehr import EhrDestination
 from service.outbound.topic import TopicDestination
 from service.settings import FhirDestination, KafkaDestination
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from service.domain.mappings import Mappings
+    from service.domain.vendors import VendorProfile
     from service.gaps import CatchUp
     from service.outbound.destination import Destination
     from service.settings import Settings, Source
@@ -102,15 +104,23 @@ def limits(settings: Settings) -> Limits:
 
 
 def destinations(settings: Settings) -> list[Destination]:
-    """Return the destinations that the settings name, none of them connected yet."""
-    return [_destination(settings, each) for each in settings.destinations]
+    """Return the destinations that the settings name, none of them connected yet. Raises ConfigurationError."""
+    profiles = load_vendor_profiles(settings)
+    return [_destination(settings, each, profiles) for each in settings.destinations]
 
 
-def _destination(settings: Settings, each: KafkaDestination | FhirDestination) -> Destination:
+def _destination(
+    settings: Settings, each: KafkaDestination | FhirDestination, profiles: Mapping[str, VendorProfile]
+) -> Destination:
     if isinstance(each, KafkaDestination):
         return TopicDestination(each.name, each.topic, connection=kafka_options(settings.kafka))
+    if each.profile is not None and each.profile not in profiles:
+        msg = f"The destination {each.name}: no profile {each.profile}. Name one of {', '.join(sorted(profiles))}."
+        raise ConfigurationError(msg)
+    client = destination_client(each)
+    agreement = Agreement(each.name, client, profiles, Wishes(each.profile, each.scores))
     at_once = each.concurrency or settings.deliveries.concurrency
-    return EhrDestination(each.name, destination_client(each), at_once=at_once)
+    return EhrDestination(each.name, client, at_once=at_once, agreement=agreement)
 
 
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:
@@ -201,7 +211,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             group.create_task(_sweep(loop, stop, settings.sweeper.interval_s, wake, vitals))
             group.create_task(_count(store, loop, settings, stop, vitals))
             group.create_task(watch.run(stop))
-            for reconciler in reconcilers:
+            for place, reconciler in zip(places, reconcilers, strict=True):
+                if isinstance(place, EhrDestination):
+                    group.create_task(place.follow(stop, reconciler.wake))
                 group.create_task(reconciler.run(stop))
             for fetcher in fetchers:
                 group.create_task(fetcher.run(stop))

@@ -18,8 +18,9 @@ from msgspec.structs import replace
 
 from service.domain import state
 from service.outbound.audit import writes
-from service.outbound.careplan import InvalidPlan, render, retract, withheld
+from service.outbound.careplan import render, retract, withheld
 from service.outbound.destination import PlanDelivery, Route
+from service.outbound.models import InvalidPlan
 from service.rest.backoff import Backoff
 from service.rest.breaker import Breaker, State
 from service.rest.errors import CONFLICT, Permanent, Transient

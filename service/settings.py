@@ -243,6 +243,11 @@ class FhirDestination(Transport):
     """Most requests that one worker sends to it; without it, as many as it answers (requests a second)."""
     withhold: tuple[str, ...] = ()
     """Security labels, each `system|code` or a code alone: plans that carry one are kept from this destination."""
+    profile: str | None = None
+    """Vendor profile, a file of `mappings/ehr/` without its ending; without it, the one that the server's own
+    statement fits."""
+    scores: bool = False
+    """Whether scores go as Observations beside the note, where the server takes no CarePlan but these."""
 
 
 Destination = Annotated[KafkaDestination | FhirDestination, Field(discriminator="kind")]

@@ -6,16 +6,10 @@ A CarePlan and its Goals, a Task for what a clinician is to look at, a Flag for 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import orjson
-from fhir.resources.R4B.careplan import CarePlan
-from fhir.resources.R4B.flag import Flag
-from fhir.resources.R4B.goal import Goal
-from fhir.resources.R4B.provenance import Provenance
-from fhir.resources.R4B.task import Task
-from pydantic import ValidationError
 
 from service.domain.course import Decision, FindingState, Phase, uuid5
 from service.outbound.activities import activities
@@ -33,27 +27,18 @@ from service.outbound.elements import (
     text,
 )
 from service.outbound.goals import goals
+from service.outbound.models import validate
 from service.outbound.narrative import lines, markup
 from service.outbound.provenance import PROVENANCE, provenance
 from service.outbound.reviews import flags, reviews
-from service.outbound.validity import surely_valid
 from service.outbound.wording import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from fhir_core.fhirabstractmodel import FHIRAbstractModel
-
     from service.domain.course import Course
     from service.domain.mappings import Mappings
 
-_MODELS: dict[str, type[FHIRAbstractModel]] = {
-    "CarePlan": CarePlan,
-    "Goal": Goal,
-    "Task": Task,
-    "Flag": Flag,
-    "Provenance": Provenance,
-}
 _CATEGORIES = [
     {
         "coding": [
@@ -68,15 +53,13 @@ _CATEGORIES = [
 ]
 _KEPT = ("resourceType", "id", "meta", "identifier", "category", "basedOn", "intent", "focus", "for", "subject")
 """Elements of a withdrawn Task or Flag that name it, and nothing that was found."""
-_WITHDRAWN_TEXT = text(
+WITHDRAWN = "entered-in-error"
+"""Status of a resource that should never have been, as FHIR has it for all of them."""
+WITHDRAWN_TEXT = text(
     "generated",
     "<p>Entered in error: the records that this plan of interpersonal psychotherapy rested on were withdrawn. "
     "Prepared by IPT Bridge; not a clinical decision.</p>",
 )
-
-
-class InvalidPlan(Exception):  # noqa: N818 - it names what the plan is, as Transient and Permanent do
-    """A plan is not valid FHIR. The message names element paths, never a value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +72,14 @@ class Plan:
     source: str
     resources: tuple[tuple[str, Element], ...]
     """By role, "careplan" first; references between them are relative."""
+    course: Course = field(compare=False, repr=False)
+    """What it tells of, for a destination that takes it in another shape."""
+    mappings: Mappings = field(compare=False, repr=False)
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it only takes back what was told before."""
+        return bool(self.resources[0][1]["status"] == WITHDRAWN)
 
 
 def render(course: Course, mappings: Mappings) -> Plan:
@@ -104,7 +95,7 @@ def render(course: Course, mappings: Mappings) -> Plan:
         *reviews(course, mappings, told),
         *flags(course, mappings, told),
     ]
-    return _validated(course, [*resources, (PROVENANCE, provenance(course, mappings, resources))])
+    return _validated(course, mappings, [*resources, (PROVENANCE, provenance(course, mappings, resources))])
 
 
 def retract(course: Course, mappings: Mappings) -> Plan:
@@ -112,17 +103,14 @@ def retract(course: Course, mappings: Mappings) -> Plan:
 
     Raises InvalidPlan.
     """
-    course_goals = [
-        (role, resource | {"lifecycleStatus": "entered-in-error"}) for role, resource in goals(course, mappings)
-    ]
+    course_goals = [(role, resource | {"lifecycleStatus": WITHDRAWN}) for role, resource in goals(course, mappings)]
     resource = _withdrawn_careplan(course, mappings)
     if course_goals:
         resource["goal"] = _goal_references(course_goals)
     told = findings(course, mappings)
     asked = (*reviews(course, mappings, told), *flags(course, mappings, told))
-    return _validated(
-        course, [(CAREPLAN, resource), *course_goals, *((role, _withdrawn(body)) for role, body in asked)]
-    )
+    withdrawn = [(role, _withdrawn(body)) for role, body in asked]
+    return _validated(course, mappings, [(CAREPLAN, resource), *course_goals, *withdrawn])
 
 
 def withheld(course: Course, mappings: Mappings) -> Plan:
@@ -130,20 +118,20 @@ def withheld(course: Course, mappings: Mappings) -> Plan:
 
     Nothing else is in it: the roles of goals and Tasks would tell what they are about. Raises InvalidPlan.
     """
-    return _validated(course, [(CAREPLAN, _withdrawn_careplan(course, mappings))])
+    return _validated(course, mappings, [(CAREPLAN, _withdrawn_careplan(course, mappings))])
 
 
 def _withdrawn_careplan(course: Course, mappings: Mappings) -> Element:
     resource = _base(course, mappings)
-    resource["text"] = _WITHDRAWN_TEXT
-    resource["status"] = "entered-in-error"
+    resource["text"] = WITHDRAWN_TEXT
+    resource["status"] = WITHDRAWN
     return resource
 
 
 def _withdrawn(resource: Element) -> Element:
     """Return a Task or Flag that says nothing but that it was entered in error."""
     kept = {name: resource[name] for name in _KEPT if name in resource}
-    return kept | {"status": "entered-in-error", "code": {"text": "Entered in error"}, "text": _WITHDRAWN_TEXT}
+    return kept | {"status": WITHDRAWN, "code": {"text": "Entered in error"}, "text": WITHDRAWN_TEXT}
 
 
 def bundle(plan: Plan) -> bytes:
@@ -232,16 +220,7 @@ def _goal_references(course_goals: Iterable[tuple[str, Element]]) -> list[Elemen
     return references(f"Goal/{goal['id']}" for _, goal in course_goals)
 
 
-def _validated(course: Course, resources: list[tuple[str, Element]]) -> Plan:
+def _validated(course: Course, mappings: Mappings, resources: list[tuple[str, Element]]) -> Plan:
     for _, resource in resources:
-        model = _MODELS[resource["resourceType"]]
-        if surely_valid(model, resource):
-            continue
-        try:
-            model.model_validate(resource)
-        except ValidationError as error:
-            problems = error.errors(include_input=False, include_context=False, include_url=False)
-            paths = ", ".join(sorted({".".join(map(str, problem["loc"])) for problem in problems}))
-            message = f"The {model.__name__} of a course is not valid FHIR at {paths}. Look at its source data."
-            raise InvalidPlan(message) from None
-    return Plan(course.id, course.patient, course.source, tuple(resources))
+        validate(resource)
+    return Plan(course.id, course.patient, course.source, tuple(resources), course, mappings)

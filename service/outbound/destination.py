@@ -21,6 +21,12 @@ class Route(StrEnum):
     """All resources in one transaction Bundle."""
     CREATE_UPDATE = "create-update"
     """Single creates and updates; only what changed."""
+    SERVER_ID = "server-id"
+    """Single creates and updates under ids that the server chose; ours are known by their identifier."""
+    DOCUMENT = "document"
+    """A plan-of-care note, with scores beside it where they are wanted."""
+    CHART_ONLY = "chart-only"
+    """Nothing was sent: the server takes neither plan nor note. The plan shows in the chart view."""
     WITHHELD = "withheld"
     """Not sent: a label of the course keeps it from this destination. What was there before is taken back."""
 

@@ -13,7 +13,7 @@ import orjson
 from service.outbound.elements import source_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from service.outbound.elements import Element
 
@@ -69,28 +69,27 @@ def digest(resource: Element) -> str:
     return hashlib.blake2b(orjson.dumps(resource, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
-def localised(
-    resources: Collection[tuple[str, Element]], ledger: Ledger, unresolved: Collection[str], source: str
-) -> list[tuple[str, Element]]:
-    """Return a plan's resources as this server has to be told them.
+def names(
+    resources: Collection[tuple[str, Element]], remotes: Mapping[str, Remote], unresolved: Iterable[str], source: str
+) -> dict[str, Element]:
+    """Return what a server has to be told in place of each relative reference that means nothing to it.
 
-    Resources that the server knows under another id, because the course had another one then, keep that
-    id. References that the server can't resolve become identifiers, so that one missing practitioner
-    does not keep a plan out of the chart.
+    A resource that it knows under another id, because the course had another one then or the server chose it, is
+    named by that id. What it can't resolve becomes an identifier, so that one missing practitioner does not keep a
+    plan out of the chart.
     """
-    renamed = {
-        f"{resource['resourceType']}/{resource['id']}": f"{resource['resourceType']}/{ledger.remotes[role].id}"
-        for role, resource in resources
-        if role in ledger.remotes
-    }
-    replaced = {own: {"reference": known} for own, known in renamed.items() if own != known}
-    replaced |= {reference: _by_identifier(reference, source) for reference in unresolved}
-    local = []
+    found = {reference: _by_identifier(reference, source) for reference in unresolved}
     for role, resource in resources:
-        known = ledger.remotes.get(role)
-        body = {**_rewritten(resource, replaced), "id": known.id} if known else _rewritten(resource, replaced)
-        local.append((role, body))
-    return local
+        kind, known = resource["resourceType"], remotes.get(role)
+        if known is not None and known.id != resource["id"]:
+            found[f"{kind}/{resource['id']}"] = {"reference": f"{kind}/{known.id}"}
+    return found
+
+
+def localised(resource: Element, named: Mapping[str, Element], known: Remote | None) -> Element:
+    """Return a resource as the server has to be told it: with its names, under the id that it knows."""
+    body: Element = rewritten(resource, named)
+    return body if known is None or known.id == resource["id"] else {**body, "id": known.id}
 
 
 def references(value: object) -> Iterator[str]:
@@ -113,14 +112,15 @@ def _by_identifier(reference: str, source: str) -> Element:
     }
 
 
-def _rewritten(value: Any, replaced: Mapping[str, Element]) -> Any:  # noqa: ANN401 - any JSON value
+def rewritten(value: Any, replaced: Mapping[str, Element]) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a JSON value in which each Reference whose `reference` is among `replaced` has what stands there."""
     if not replaced:
         return value
     if isinstance(value, dict):
         reference = value.get("reference")
         if isinstance(reference, str) and reference in replaced:
             return {**{name: inner for name, inner in value.items() if name != "reference"}, **replaced[reference]}
-        return {name: _rewritten(inner, replaced) for name, inner in value.items()}
+        return {name: rewritten(inner, replaced) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_rewritten(inner, replaced) for inner in value]
+        return [rewritten(inner, replaced) for inner in value]
     return value

@@ -16,9 +16,23 @@ if TYPE_CHECKING:
 
     from service.outbound.elements import Element
 
-STATUS = {"CarePlan": "status", "Goal": "lifecycleStatus", "Task": "status", "Flag": "status"}
+STATUS = {
+    "CarePlan": "status",
+    "Goal": "lifecycleStatus",
+    "Task": "status",
+    "Flag": "status",
+    "Communication": "status",
+    "DocumentReference": "status",
+    "Observation": "status",
+}
 """The element that says whether a resource still stands, by type; a Provenance has none."""
-RETIRED = {"Goal": "cancelled", "Task": "cancelled", "Flag": "inactive"}
+RETIRED = {
+    "Goal": "cancelled",
+    "Task": "cancelled",
+    "Flag": "inactive",
+    "DocumentReference": "superseded",
+    "Observation": "entered-in-error",  # its response was withdrawn, or says something else
+}
 """Status of a resource that the plan no longer has: it was meant, and is no longer."""
 
 # Top-level elements that are ours. In lists, entries that others added stay.
@@ -28,19 +42,35 @@ _VALUES = {
     "Task": ("intent", "priority", "code", "description", "focus", "for", "authoredOn", "reasonCode", "restriction"),
     "Flag": ("code", "subject", "period"),
     "Provenance": ("target", "recorded", "policy", "agent", "entity"),  # nobody else's: policies are bare strings
+    "Communication": ("text", "priority", "subject", "sent", "payload"),
+    "DocumentReference": ("type", "subject", "date", "author", "description", "content"),
+    "Observation": ("code", "subject", "effectiveDateTime", "valueQuantity", "interpretation"),
 }
 _LISTS = {
-    "CarePlan": ("extension", "identifier", "category", "addresses", "goal", "activity", "contributor", "replaces"),
+    "CarePlan": (
+        "contained",
+        "extension",
+        "identifier",
+        "category",
+        "addresses",
+        "goal",
+        "activity",
+        "contributor",
+        "replaces",
+    ),
     "Goal": ("extension", "identifier", "category", "addresses", "target"),
     "Task": ("extension", "identifier", "basedOn"),
     "Flag": ("extension", "identifier", "category"),
     "Provenance": (),
+    "Communication": ("identifier", "basedOn", "category", "about", "recipient", "reasonCode"),
+    "DocumentReference": ("identifier", "category", "securityLabel", "relatesTo"),
+    "Observation": ("identifier", "category", "derivedFrom"),
 }
 _META_LISTS = ("profile", "security", "tag")
 _SERVERS_OWN = ("versionId", "lastUpdated")
 
 _ENTERED_IN_ERROR = "entered-in-error"
-_FINAL = frozenset({"completed", "revoked", "cancelled", "rejected", "failed", _ENTERED_IN_ERROR})
+_FINAL = frozenset({"completed", "revoked", "cancelled", "rejected", "failed", "superseded", _ENTERED_IN_ERROR})
 _PAUSED = "on-hold"
 # Statuses by which somebody has taken up a Task that we ask for, or has ended a Flag that we hold active.
 _TAKEN_UP = {
@@ -183,11 +213,16 @@ def _is_our_identifier(entry: Element) -> bool:
 
 def _is_our_activity(entry: Element) -> bool:
     detail = entry.get("detail")
-    code = detail.get("code") if isinstance(detail, dict) else None
-    return own("session-kind") in _systems(code)
+    systems = list(_systems(detail.get("code"))) if isinstance(detail, dict) else []
+    return own("session-kind") in systems or own("plan-part") in systems
+
+
+def _is_our_contained(entry: Element) -> bool:
+    return any(_is_our_identifier(each) for each in _list(entry.get("identifier")) if isinstance(each, dict))
 
 
 _MARKED = {
+    "contained": _is_our_contained,
     "extension": _is_our_extension,
     "identifier": _is_our_identifier,
     "activity": _is_our_activity,

@@ -40,7 +40,8 @@ class Way(StrEnum):
     """Not into the EHR's records: shown in its chart view, kept in the service's store."""
 
 
-_RESOURCES = frozenset({Way.TRANSACTION, Way.CREATE_UPDATE, Way.SERVER_ID})
+BY_ITSELF = frozenset({Way.TRANSACTION, Way.CREATE_UPDATE, Way.SERVER_ID})
+"""Ways by which a resource is written as itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,9 @@ class Negotiated:
     authentication: Authentication
     deviations: tuple[tuple[str, str], ...]
     """What the profile knows beyond the statement: sentence and source."""
+    statement: Statement
+    known: VendorProfile
+    """The profile itself."""
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -113,6 +117,8 @@ def negotiate(
         routes=_Chooser(statement, known).routes(),
         authentication=authentication(statement, smart),
         deviations=tuple(known.deviations()),
+        statement=statement,
+        known=known,
     )
 
 
@@ -132,6 +138,16 @@ def recognised(statement: Statement, profiles: Mapping[str, VendorProfile], base
 def _any_word(texts: Iterable[str], words: Iterable[str]) -> bool:
     pattern = "|".join(re.escape(word) for word in words)
     return bool(pattern) and any(re.search(rf"(?<![a-z0-9])(?:{pattern})(?![a-z0-9])", text.lower()) for text in texts)
+
+
+def takes_our_ids(stated: Stated, profile: VendorProfile) -> tuple[bool, str]:
+    """Return whether a resource type is taken under ids of ours, and what says so."""
+    if stated.update_create is not None:
+        return stated.update_create, f"updateCreate is {str(stated.update_create).lower()}"
+    if profile.client_ids is not None:
+        takes = "takes" if profile.client_ids.value else "does not take"
+        return profile.client_ids.value, f"updateCreate is left out and {profile.title} {takes} our ids"
+    return False, "updateCreate is left out, so the server chooses ids"
 
 
 class _Chooser:
@@ -160,7 +176,7 @@ class _Chooser:
         can = stated.interactions
         if "update" not in can:
             return None
-        ours, why = self._client_ids(stated)
+        ours, why = takes_our_ids(stated, self._profile)
         if ours and "transaction" in self._statement.system:
             return ResourceRoute(
                 Way.TRANSACTION, f"{kind} takes update, {why}; transaction is offered", _limits(stated, ours=True)
@@ -176,15 +192,6 @@ class _Chooser:
             Way.SERVER_ID, f"{kind} takes create and update, {why}", (*_identity(stated), *_limits(stated, ours=False))
         )
 
-    def _client_ids(self, stated: Stated) -> tuple[bool, str]:
-        """Return whether ids of ours are taken, and what says so."""
-        if stated.update_create is not None:
-            return stated.update_create, f"updateCreate is {str(stated.update_create).lower()}"
-        if self._profile.client_ids is not None:
-            takes = "takes" if self._profile.client_ids.value else "does not take"
-            return self._profile.client_ids.value, f"updateCreate is left out and {self._profile.title} {takes} our ids"
-        return False, "updateCreate is left out, so the server chooses ids"
-
     def _plan(self, document: ResourceRoute | None) -> ResourceRoute:
         plan = self._resource("CarePlan")
         if plan is not None:
@@ -199,7 +206,7 @@ class _Chooser:
         return ResourceRoute(Way.CHART_ONLY, f"{takes}, and {neither}", missing)
 
     def _goal(self, plan: ResourceRoute) -> ResourceRoute:
-        if plan.way not in _RESOURCES:
+        if plan.way not in BY_ITSELF:
             return _with_the_plan("Goal", plan)
         own = self._resource("Goal")
         if own is not None:
@@ -208,7 +215,7 @@ class _Chooser:
         return ResourceRoute(plan.way, f"{_takes('Goal', self._stated('Goal'))}: contained in the CarePlan", missing)
 
     def _companion(self, kind: str, plan: ResourceRoute, missing: str) -> ResourceRoute:
-        if plan.way not in _RESOURCES:
+        if plan.way not in BY_ITSELF:
             return _with_the_plan(kind, plan)
         return self._resource(kind) or ResourceRoute(Way.CHART_ONLY, _takes(kind, self._stated(kind)), (missing,))
 
@@ -222,7 +229,7 @@ class _Chooser:
         missing = ("Where the plan comes from is told by the service alone.",)
         if plan.way is Way.CHART_ONLY:
             return ResourceRoute(Way.CHART_ONLY, "Nothing is written, so nothing has a Provenance", missing)
-        own = self._resource("Provenance") if plan.way in _RESOURCES else None
+        own = self._resource("Provenance") if plan.way in BY_ITSELF else None
         if own is not None:
             return own
         if "create" in stated.interactions:
@@ -230,7 +237,7 @@ class _Chooser:
         return ResourceRoute(Way.CHART_ONLY, _takes("Provenance", stated), missing)
 
     def _document(self, plan: ResourceRoute, own: ResourceRoute | None) -> ResourceRoute:
-        if plan.way in _RESOURCES:
+        if plan.way in BY_ITSELF:
             if own is None:
                 return ResourceRoute(Way.CHART_ONLY, "No document is needed where the CarePlan is written")
             return ResourceRoute(own.way, f"{own.decisive}; not needed where the CarePlan is written", own.missing)

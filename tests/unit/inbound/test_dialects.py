@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SPECIMENS = Path(__file__).parents[2] / "specimens"
 EXPECTED, DISCARDED = ".expected.json", "discarded.json"
-READINGS = {"bundles", "encounters", "questionnaire_responses", "scores"}
-"""Folders of what readers and scoring make of resources: `test_specimens` and the specification have those."""
+READINGS = {"bundles", "encounters", "questionnaire_responses", "scores", "statements"}
+"""Folders of other things than records: resources as readers and scoring see them, and what servers state."""
 FOLDERS = sorted(path.name for path in SPECIMENS.iterdir() if path.is_dir() and path.name not in READINGS)
 FILES = sorted(
     f"{folder}/{path.name}"

@@ -11,8 +11,9 @@ import pytest
 from service.domain import state
 from service.domain.course import Decision, FocusArea, Phase, SessionState
 from service.domain.facts import Code
-from service.outbound.careplan import InvalidPlan, bundle, render, retract
+from service.outbound.careplan import bundle, render, retract
 from service.outbound.elements import instant
+from service.outbound.models import InvalidPlan
 from tests import courses
 
 if TYPE_CHECKING:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from service.outbound.careplan import render
-from service.outbound.ledger import Ledger, Remote, digest, dump, load, localised, references
+from service.outbound.ledger import Ledger, Remote, digest, dump, load, localised, names, references
 from tests import courses
 
 if TYPE_CHECKING:
     from service.domain.mappings import Mappings
+    from service.outbound.careplan import Plan
+
+
+def told(plan: Plan, ledger: Ledger, unresolved: set[str], source: str = "main") -> dict[str, dict[str, Any]]:
+    """Return a plan's resources as a server has to be told them, by role."""
+    named = names(plan.resources, ledger.remotes, unresolved, source)
+    return {role: localised(body, named, ledger.remotes.get(role)) for role, body in plan.resources}
+
 
 REMOTE = Remote("r-1", "3", "d", "active", foreign=True, entries=("addresses:Condition/c-1",))
 
@@ -32,14 +40,14 @@ def test_nothing_known_is_an_empty_ledger() -> None:
 def test_a_plan_without_a_ledger_is_told_as_it_is(mappings: Mappings) -> None:
     """No reference is rewritten."""
     plan = render(courses.course(), mappings)
-    assert list(plan.resources) == localised(plan.resources, Ledger(), (), "main")
+    assert dict(plan.resources) == told(plan, Ledger(), set())
 
 
 def test_resources_keep_the_ids_that_the_server_knows_them_by(mappings: Mappings) -> None:
     """A course that got another anchor has other ids; a clinician's CarePlan stays the same one."""
     plan = render(courses.course(), mappings)
     known = Ledger({"careplan": REMOTE, "goal/focus/role-dispute": Remote("r-2", "1", "e", "active", foreign=False)})
-    local = dict(localised(plan.resources, known, (), "main"))
+    local = told(plan, known, set())
     assert ("r-1", "r-2") == (local["careplan"]["id"], local["goal/focus/role-dispute"]["id"])
     assert "Goal/r-2" in [goal["reference"] for goal in local["careplan"]["goal"]]
     assert [{"reference": "Goal/r-2"}] == local["careplan"]["activity"][3]["detail"]["goal"]
@@ -49,7 +57,7 @@ def test_resources_keep_the_ids_that_the_server_knows_them_by(mappings: Mappings
 def test_what_the_server_does_not_know_is_named_by_identifier(mappings: Mappings) -> None:
     """Still traceable, and no reason for the server to refuse the plan."""
     plan = render(courses.course(), mappings)
-    local = dict(localised(plan.resources, Ledger(), {"Practitioner/t-1"}, "north clinic"))
+    local = told(plan, Ledger(), {"Practitioner/t-1"}, "north clinic")
     expected = {
         "type": "Practitioner",
         "identifier": {"system": "https://ipt-bridge.org/fhir/source/north%20clinic", "value": "Practitioner/t-1"},

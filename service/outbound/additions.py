@@ -1,0 +1,91 @@
+"""What a server lets be added and never changed: editions of a note, messages, a Provenance of each write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.outbound.careplan import WITHDRAWN
+from service.outbound.elements import COURSE_IDENTIFIER
+from service.outbound.identity import establish, find, token, without_id
+from service.rest.client import Conflict, Created
+from service.rest.errors import CONFLICT, Transient
+
+if TYPE_CHECKING:
+    from service.outbound.elements import Element
+    from service.outbound.identity import Place
+    from service.outbound.ledger import Remote
+    from service.rest.client import Found
+
+
+async def add(at: Place, ours: Element, known: Remote | None, counter: int) -> Found | Created | None:
+    """Return what stands for a resource at a server that lets it be created only; None where that is what is known.
+
+    A note is a further edition that replaces the one before; a message is sent once; a Provenance is added for each
+    change. `counter` tells editions apart.
+    """
+    kind = ours["resourceType"]
+    if kind == "DocumentReference":
+        return await _edition(at, ours, known, counter)
+    if kind == "Communication":
+        return None if known is not None else await establish(at, ours)
+    recorded = [each for each in await find(at, ours) if _records_the_same(each.resource, ours)]
+    if recorded:
+        return recorded[0]
+    return await at.client.create(without_id(ours), unless=None, request_id=at.request_id)
+
+
+async def _edition(at: Place, ours: Element, known: Remote | None, counter: int) -> Found | Created:
+    """Return the note's edition of this counter: the one that a lost answer left, else another one."""
+    of_note = ours["identifier"][0]["value"]
+    own = {"system": COURSE_IDENTIFIER, "value": f"{of_note}/{counter}"}
+    held = await find(at, ours)
+    for each in held:
+        if each.resource.get("masterIdentifier") == own and _says_the_same(each.resource, ours):
+            return each
+    earlier = _latest([each.resource for each in held]) or ([known.id] if known is not None else [])
+    edition = without_id(ours) | {"masterIdentifier": own}
+    if edition["status"] == WITHDRAWN:
+        # It has to be seen in place of the note that it replaces, and says that it was entered in error.
+        edition["status"] = "current"
+    if earlier:
+        edition["relatesTo"] = [
+            {"code": "replaces", "target": {"reference": f"DocumentReference/{each}"}} for each in earlier
+        ]
+    unless = f"identifier={token(own)}" if at.taken.conditional else None
+    try:
+        created = await at.client.create(edition, unless=unless, request_id=at.request_id)
+    except Conflict:
+        message = "The FHIR server holds an edition of the note twice. It is tried again by itself."
+        raise Transient(CONFLICT, message) from None
+    if not created.existed or created.id is None:
+        return created
+    # A counter that was used before, by a store that is no more: what it stood for then is replaced too.
+    stale = await at.client.read("DocumentReference", created.id)
+    if stale is None or _says_the_same(stale.resource, ours):
+        return created
+    edition["relatesTo"] = [
+        {"code": "replaces", "target": {"reference": f"DocumentReference/{each}"}} for each in {created.id, *earlier}
+    ]
+    return await at.client.create(edition, unless=None, request_id=at.request_id)
+
+
+def _latest(notes: list[Element]) -> list[str]:
+    """Return the ids of the notes that no other one replaces: one, unless two workers wrote at once."""
+    replaced = {
+        str(target.get("reference")).rpartition("/")[2]
+        for note in notes
+        for relation in note.get("relatesTo", [])
+        if isinstance(relation, dict) and isinstance(target := relation.get("target"), dict)
+    }
+    return [note["id"] for note in notes if note["id"] not in replaced and note.get("status") == "current"]
+
+
+def _says_the_same(held: Element, ours: Element) -> bool:
+    try:
+        return bool(held["content"][0]["attachment"]["data"] == ours["content"][0]["attachment"]["data"])
+    except (LookupError, TypeError):
+        return True  # some servers give a URL in place of the data; then the identifier has to do
+
+
+def _records_the_same(held: Element, ours: Element) -> bool:
+    return all(held.get(name) == ours.get(name) for name in ("recorded", "policy"))

@@ -1,0 +1,149 @@
+"""What a FHIR server takes, as its own statement says: asked at start and every hour, for the deliveries to follow."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.outbound.negotiation import negotiate
+from service.outbound.terms import terms_of
+from service.rest.capabilities import NotNegotiable
+from service.rest.errors import Permanent, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from service.domain.vendors import VendorProfile
+    from service.outbound.negotiation import Negotiated
+    from service.outbound.terms import Terms
+    from service.rest.client import Document, FhirClient
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 3600.0
+"""How often a server's statement is asked for (seconds)."""
+RETRY_S = 30.0
+"""How soon again while a server has not stated anything yet (seconds)."""
+PATIENCE_S = 5.0
+"""How long a delivery waits for a first statement before it is put off (seconds)."""
+METADATA = "metadata"
+SMART = ".well-known/smart-configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the configuration says of one destination, beside where it is."""
+
+    profile: str | None = None
+    """Name of the vendor profile; None: the one that the server's statement fits."""
+    scores: bool = False
+    """Whether a document is to have Observations beside it."""
+
+
+class Agreement:
+    """The terms of one FHIR server, as it last stated them."""
+
+    def __init__(
+        self,
+        name: str,
+        client: FhirClient,
+        profiles: Mapping[str, VendorProfile],
+        wishes: Wishes = Wishes(),
+        *,
+        every_s: float = EVERY_S,
+    ) -> None:
+        """`name` is the destination's; `every_s` in seconds."""
+        self._name = name
+        self._client = client
+        self._profiles = profiles
+        self._wishes = wishes
+        self._every_s = every_s
+        self._metadata: Document | None = None
+        self._smart: Document | None = None
+        self._terms: Terms | None = None
+        self._agreed = asyncio.Event()
+
+    async def terms(self) -> Terms:
+        """Return the terms that hold. Raises Transient while the server has not stated any."""
+        if self._terms is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await self._agreed.wait()
+        if self._terms is None:
+            message = "The FHIR server has not stated yet what it takes. It is asked again by itself."
+            raise Transient("not-negotiated", message)
+        return self._terms
+
+    async def follow(self, stop: asyncio.Event, on_change: Callable[[], None]) -> None:
+        """Ask for the statement, at once and every so often, until `stop` is set; tell of each change of terms."""
+        while not stop.is_set():
+            if await self.ask():
+                on_change()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._every_s if self._terms is not None else min(RETRY_S, self._every_s)):
+                    await stop.wait()
+
+    async def ask(self) -> bool:
+        """Ask the server what it takes; return whether that is other than before. What it took stays if it is away."""
+        try:
+            metadata = await self._client.document(METADATA, self._metadata.etag if self._metadata else None)
+        except (Transient, Permanent) as error:
+            self._unknown(error.code, str(error))
+            return False
+        smart = await self._configuration()
+        if metadata is None and smart is self._smart:
+            return False
+        self._metadata, self._smart = metadata or self._metadata, smart
+        return await self._agree()
+
+    async def _configuration(self) -> Document | None:
+        """Return the smart-configuration; None where the server has none to give."""
+        try:
+            found = await self._client.document(SMART, self._smart.etag if self._smart else None, "application/json")
+        except (Transient, Permanent):
+            return None
+        return found or self._smart
+
+    async def _agree(self) -> bool:
+        if self._metadata is None:
+            return False
+        smart = self._smart.content if self._smart else None
+        try:
+            # In a thread: a statement of megabytes must not hold up the intake.
+            found = await asyncio.to_thread(
+                negotiate,
+                self._metadata.content,
+                smart,
+                self._profiles,
+                base=self._client.base,
+                profile=self._wishes.profile,
+            )
+        except NotNegotiable as error:
+            self._unknown("not-negotiable", str(error))
+            return False
+        terms = terms_of(found, scores=self._wishes.scores)
+        self._client.heed(dict(terms.headers), terms.never_retried)
+        changed, self._terms = terms != self._terms, terms
+        self._agreed.set()
+        if changed:
+            self._tell(found)
+        return changed
+
+    def _tell(self, found: Negotiated) -> None:
+        log.info(
+            "what a FHIR server takes",
+            destination=self._name,
+            profile=found.profile,
+            authentication=found.authentication.method,
+            **{kind.lower(): route.way.value for kind, route in found.routes.items()},
+        )
+
+    def _unknown(self, code: str, reason: str) -> None:
+        what = "deliveries wait" if self._terms is None else "what it took before holds"
+        log.warning(
+            "a FHIR server does not state what it takes", destination=self._name, code=code, reason=reason, then=what
+        )

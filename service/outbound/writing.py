@@ -1,0 +1,178 @@
+"""One delivery under way at a FHIR server: what it holds so far, and how each resource gets there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from service.outbound.additions import add
+from service.outbound.careplan import WITHDRAWN
+from service.outbound.elements import CAREPLAN
+from service.outbound.identity import Place, establish
+from service.outbound.ledger import Remote, digest
+from service.outbound.merging import RETIRED, STATUS, canonical, entries, merge, retired
+from service.outbound.terms import Versions
+from service.rest.client import Conflict, Created, FhirClient, Found
+from service.rest.errors import CONFLICT, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from service.outbound.elements import Element
+    from service.outbound.terms import Taken, Terms
+
+MERGES = 5  # how often one delivery re-reads a resource that somebody keeps changing
+
+_TYPES = {
+    "careplan": "CarePlan",
+    "goal": "Goal",
+    "task": "Task",
+    "flag": "Flag",
+    "provenance": "Provenance",
+    "note": "DocumentReference",
+    "score": "Observation",
+    "message": "Communication",
+}
+"""Resource type by the first part of a role."""
+
+
+@dataclass(slots=True)
+class Writing:
+    """What the server holds so far, by role, and what of a clinician's was left as it is."""
+
+    client: FhirClient
+    terms: Terms
+    request_id: str
+    counter: int
+    """Place of the revision in the course's history."""
+    remotes: dict[str, Remote]
+    respected: list[str] = field(default_factory=list)
+
+    async def create_all(self, resources: list[tuple[str, Element]]) -> bool:
+        """Return whether all resources were created at once; False where some may exist, or at servers without it."""
+        if await self.client.read("CarePlan", dict(resources)[CAREPLAN]["id"]) is not None:
+            # An answer was lost, or the ledger was: what a clinician wrote since must not be overwritten.
+            return False
+        bundle = {
+            "resourceType": "Bundle",
+            "type": "transaction",
+            "entry": [_entry(self.client.base, body) for _, body in resources],
+        }
+        try:
+            versions = await self.client.transaction(bundle, request_id=self.request_id)
+        except Conflict:
+            return False
+        if versions is None:
+            return False
+        for (role, resource), version in zip(resources, versions, strict=True):
+            self.remotes[role] = _remote(resource, version, foreign=False)
+        return True
+
+    async def bring_about(self, role: str, ours: Element) -> None:
+        """Make the server hold our resource, and all that others put into it."""
+        known, taken = self.remotes.get(role), self.terms.taken[ours["resourceType"]]
+        if known is not None and known.digest == digest(ours):
+            return
+        if not taken.update:
+            await self._add(role, ours, known, taken)
+            return
+        if known is not None and known.version is not None and not known.foreign and taken.versions is Versions.CHECKED:
+            try:
+                version = await self.client.put(ours, if_match=known.version, request_id=self.request_id)
+            except Conflict:
+                pass
+            else:
+                self.remotes[role] = _remote(ours, version, foreign=False)
+                return
+        for _ in range(MERGES):
+            try:
+                self.remotes[role] = await self._merged(role, ours, known, taken)
+            except Conflict:
+                continue
+            return
+        raise _too_busy()
+
+    async def _add(self, role: str, ours: Element, known: Remote | None, taken: Taken) -> None:
+        added = await add(Place(self.client, taken, self.request_id), ours, known, self.counter)
+        if added is None:
+            return
+        new_id = added.id if isinstance(added, Created) else added.resource["id"]
+        # Where the server does not say the id, the next edition has to look for this one.
+        body = ours if new_id is None else ours | {"id": new_id}
+        self.remotes[role] = _remote(body, added.version, foreign=False)
+
+    async def _merged(self, role: str, ours: Element, known: Remote | None, taken: Taken) -> Remote:
+        found = None
+        if known is not None or taken.ours:
+            found = await self.client.read(ours["resourceType"], ours["id"])
+        if found is None and taken.ours:
+            version = await self.client.put(ours, if_match=None, request_id=self.request_id)
+            return _remote(ours, version, foreign=False)
+        if found is None:
+            held = await establish(Place(self.client, taken, self.request_id), ours)
+            if isinstance(held, Created):
+                return _remote(ours | {"id": held.id}, held.version, foreign=False)
+            found, ours = held, ours | {"id": held.resource["id"]}
+        return await self._updated(role, ours, known, found, taken)
+
+    async def _updated(self, role: str, ours: Element, known: Remote | None, found: Found, taken: Taken) -> Remote:
+        merged = merge(ours, found.resource, sent=known.entries if known else (), asked=known.status if known else None)
+        version = found.version
+        if canonical(merged.resource) != canonical(found.resource):
+            version = await self.client.put(
+                merged.resource, if_match=_matched(found, taken), request_id=self.request_id
+            )
+        if merged.respected is not None:
+            self.respected.append(f"{role} {merged.respected}")
+        return _remote(ours, version, foreign=merged.foreign)
+
+    async def retire_others(self, current: Collection[str], *, withdrawn: bool) -> None:
+        """Take back what the plan no longer has; the server keeps it, with a status that says so.
+
+        What the server no longer lets be updated stays as it is.
+        """
+        for role, known in list(self.remotes.items()):
+            kind = _TYPES[role.partition("/")[0]]
+            taken = self.terms.taken.get(kind)
+            # A Provenance has no status and stays true; a message was sent, unless it never should have been.
+            status = WITHDRAWN if withdrawn and kind in STATUS else RETIRED.get(kind)
+            if role in current or status is None or known.status == status or taken is None or not taken.update:
+                continue
+            for _ in range(MERGES):
+                try:
+                    version = await self._retired(kind, known, status, taken)
+                except Conflict:
+                    continue
+                self.remotes[role] = replace(known, version=version, digest="", status=status, foreign=True)
+                break
+            else:
+                raise _too_busy()
+
+    async def _retired(self, kind: str, known: Remote, status: str, taken: Taken) -> str | None:
+        found = await self.client.read(kind, known.id)
+        resource = retired(found.resource, status) if found else None
+        if found is None or resource is None:
+            return found.version if found else None
+        return await self.client.put(resource, if_match=_matched(found, taken), request_id=self.request_id)
+
+
+def _matched(found: Found, taken: Taken) -> str | None:
+    """Return the version that an update is to replace; None at a server without versions."""
+    return None if taken.versions is Versions.NONE else found.version
+
+
+def _entry(base: str, resource: Element) -> Element:
+    # Client-assigned ids: a creation that is done twice makes nothing twice.
+    url = f"{resource['resourceType']}/{resource['id']}"
+    return {"fullUrl": f"{base}/{url}", "resource": resource, "request": {"method": "PUT", "url": url}}
+
+
+def _remote(ours: Element, version: str | None, *, foreign: bool) -> Remote:
+    element = STATUS.get(ours["resourceType"])
+    status = ours[element] if element is not None else ""
+    return Remote(ours["id"], version, digest(ours), status, foreign, entries(ours))
+
+
+def _too_busy() -> Transient:
+    message = "Somebody keeps changing the plan at the FHIR server. It is tried again by itself."
+    return Transient(CONFLICT, message)
