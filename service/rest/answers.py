@@ -69,13 +69,13 @@ def raise_unless_fhir(answer: Answer, headers: httpx.Headers, never_retried: Col
             raise Permanent("never-retried", message, outcome_codes=codes)
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and answer.status != HTTPStatus.NOT_IMPLEMENTED:
         message = f"The FHIR server answers {answer.status}. It is tried again by itself."
-        raise Transient(f"http-{answer.status}", message, retry_after=_retry_after(headers))
+        raise Transient(f"http-{answer.status}", message, retry_after=retry_after(headers))
     if answer.status == HTTPStatus.UNAUTHORIZED:
         message = "The FHIR server does not accept our credentials (401). Check the destination's authentication."
-        raise Transient("unauthorised", message, retry_after=_retry_after(headers))
+        raise Transient("unauthorised", message, retry_after=retry_after(headers))
     if answer.status in _TRY_AGAIN:
         message = f"The FHIR server asks to wait ({answer.status}). It is tried again by itself."
-        raise Transient(f"http-{answer.status}", message, retry_after=_retry_after(headers))
+        raise Transient(f"http-{answer.status}", message, retry_after=retry_after(headers))
     if 300 <= answer.status < 400 and answer.status != HTTPStatus.NOT_MODIFIED:  # noqa: PLR2004 - HTTP's class of redirection
         message = f"The FHIR server redirects ({answer.status}). Set the destination's base to where it really is."
         raise Transient("redirected", message)
@@ -185,7 +185,7 @@ def version_of(etag: object) -> str | None:
     return match[1] if match else None
 
 
-def _retry_after(headers: httpx.Headers) -> float | None:
+def retry_after(headers: httpx.Headers) -> float | None:
     """Return how many seconds the server asks to wait; a date counts from the server's own clock."""
     asked = headers.get("Retry-After", "").strip()
     if _SECONDS.fullmatch(asked):

@@ -6,7 +6,7 @@ What a server answers is believed only where it is FHIR (`answers.py`).
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
@@ -38,7 +38,7 @@ from service.rest.transport import tls_problem
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 
 FHIR_JSON = "application/fhir+json"
 DEFAULT_TIMEOUT_S = 30.0
@@ -292,6 +292,20 @@ class FhirClient:
             raise permanent(answer)
         return entry_versions(answer.body, len(bundle["entry"]))
 
+    @asynccontextmanager
+    async def exchange(
+        self, method: str, url: httpx.URL, headers: Mapping[str, str], *, authorised: bool = True
+    ) -> AsyncIterator[httpx.Response]:
+        """Give the answer to a request, its body unread; whoever asks has made sure where `url` leads.
+
+        Without `authorised` no credentials are sent. Raises Transient where there is no answer, or the connection
+        breaks while its body is read.
+        """
+        auth = httpx.USE_CLIENT_DEFAULT if authorised else None
+        with _as_transient():
+            async with self._rate, self._http.stream(method, url, headers=headers, auth=auth) as response:
+                yield response
+
     async def close(self) -> None:
         """Close its connections."""
         await self._http.aclose()
@@ -316,7 +330,7 @@ class FhirClient:
         """Return the server's answer. Raises Transient if there is none, or none that is the FHIR server's."""
         url = f"{self._base}/{path}" if path and not path.startswith("?") else f"{self._base}{path}"
         timeout = httpx.USE_CLIENT_DEFAULT if timeout_s is None else httpx.Timeout(timeout_s)
-        try:
+        with _as_transient():
             async with (
                 self._rate,
                 asyncio.timeout(timeout_s or self._timeout_s),  # httpx's own begins anew with every byte
@@ -325,15 +339,6 @@ class FhirClient:
                 ) as response,
             ):
                 body = await self._body(response, body_limit or self._body_limit)
-        except (httpx.TimeoutException, TimeoutError):
-            message = "The FHIR server does not answer in time. It is tried again by itself."
-            raise Transient("timeout", message) from None
-        except (httpx.TransportError, httpx.DecodingError) as error:
-            if (problem := tls_problem(error)) is not None:
-                code, reason = problem
-                raise Transient(code, f"No TLS with the FHIR server: {reason}. Look at ca_file and base.") from None
-            message = f"The FHIR server can't be reached ({type(error).__name__}). It is tried again by itself."
-            raise Transient("unreachable", message) from None
         told = response.headers
         place = told.get("Location") or told.get("Content-Location")
         answer = Answer(response.status_code, version_of(told.get("ETag")), body, place, told.get("ETag"))
@@ -350,3 +355,19 @@ class FhirClient:
                 raise Permanent("answer-too-large", message)
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+@contextmanager
+def _as_transient() -> Iterator[None]:
+    """Turn what HTTP can fail with into Transient."""
+    try:
+        yield
+    except (httpx.TimeoutException, TimeoutError):
+        message = "The FHIR server does not answer in time. It is tried again by itself."
+        raise Transient("timeout", message) from None
+    except (httpx.TransportError, httpx.DecodingError) as error:
+        if (problem := tls_problem(error)) is not None:
+            code, reason = problem
+            raise Transient(code, f"No TLS with the FHIR server: {reason}. Look at ca_file and base.") from None
+        message = f"The FHIR server can't be reached ({type(error).__name__}). It is tried again by itself."
+        raise Transient("unreachable", message) from None

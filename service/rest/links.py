@@ -37,6 +37,11 @@ def at_hosts(base: str, link: str, hosts: frozenset[str]) -> httpx.URL | None:
     return resolved if _same_server(root, resolved) or not named.isdisjoint(hosts) else None
 
 
+def is_at(base: str, url: httpx.URL) -> bool:
+    """Return whether an address is at a FHIR base's own server: scheme, host and port."""
+    return _same_server(httpx.URL(base), url)
+
+
 def _resolved(base: str, link: str) -> httpx.URL | None:
     try:
         url = httpx.URL(f"{base}/").join(link.strip())
