@@ -87,6 +87,8 @@ class Intake:
         self._now = vitals.now
         self._projector = Projector(self._mappings, destinations)
         self._put_off: dict[PatientKey, Changes] = {}
+        self.stored: Counter[str] = Counter()
+        """Since it was made: records by outcome, and `courses` that got another revision."""
         self._stopped: dict[tuple[str, str], str] = {}
         self.meter: Meter | None = None
         """Holds a sample of what is read against the full FHIR models."""
@@ -354,7 +356,7 @@ class Intake:
         if projected is None:
             return False
         self._after(projected)
-        return projected.changed
+        return projected.courses > 0
 
     async def _markers(self, transaction: Transaction, batch: Batch) -> list[Fact]:
         """Changes that are not ours become markers where they could hide something of ours."""
@@ -407,6 +409,7 @@ class Intake:
     def _after(self, projected: Projected) -> None:
         """Note what a committed transaction projected."""
         self._projector.remember(projected)
+        self.stored["courses"] += projected.courses
         self._metrics.projections.inc(len(projected.known))
 
     async def _park_whole(self, record: Record) -> None:
@@ -416,12 +419,14 @@ class Intake:
             now = self._now()
             await transaction.park([Parked(source, UNPROCESSABLE, None, kept(record))], now)
             await _tell(transaction, whole, now)
+        self.stored["parked"] += 1
         self._metrics.records(source, "parked").inc()
         self._metrics.parked(source, UNPROCESSABLE).inc()
 
     def _count(self, batch: Batch) -> None:
         """Put what a stored batch held into the metrics."""
         for (source, outcome), count in batch.outcomes.items():
+            self.stored[outcome] += count
             self._metrics.records(source, outcome).inc(count)
         for parked in batch.parked:
             self._metrics.parked(parked.source, parked.reason).inc()

@@ -45,8 +45,8 @@ what is remembered of it may have been projected with them since.
 class Projected:
     """What a transaction projected; to be remembered once it is committed."""
 
-    changed: bool
-    """Whether any course is another than before."""
+    courses: int
+    """How many courses are others than before."""
     known: Mapping[PatientKey, Known]
 
 
@@ -70,17 +70,17 @@ class Projector:
 
         While the database writes some, the next ones are projected.
         """
-        changed = False
+        courses = 0
         known: dict[PatientKey, Known] = {}
         for patients in _slices(sorted(changes)):
             evidence = await self._evidence(transaction, patients, editions, changes)
             decided = await self._decided(transaction, evidence, editions, changes, as_of)
             updates = [each.update for each in decided.values()]
             transaction.begin_to_write(updates, self._destinations, as_of)
-            changed = changed or any(each.courses or each.gone for each in updates)
+            courses += sum([len(each.courses) + len(each.gone) for each in updates])
             for patient, each in decided.items():
                 known[patient] = Known(editions[patient].after(as_of), evidence[patient], each.courses)
-        return Projected(changed, known)
+        return Projected(courses, known)
 
     def remember(self, projected: Projected) -> None:
         """Remember what was projected: its transaction is committed."""
