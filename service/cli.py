@@ -24,6 +24,8 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 
 from service import app, inspection, operations, reading_screen, screens, sources, sources_screen, statements, whatif
+from service.backfill.portions import Refusal
+from service.backfill_commands import backfill
 from service.configuration import ConfigurationError, load_mappings, load_settings, load_vendor_profiles
 from service.delivery_commands import deliveries
 from service.domain import catalogue
@@ -32,6 +34,7 @@ from service.kafka_trouble import KafkaTrouble
 from service.key_commands import keys
 from service.outbound.negotiation import negotiate as negotiated
 from service.rest.capabilities import NotNegotiable
+from service.rest.errors import Permanent
 from service.store import ParkedState, StoreError
 from service.telemetry import configure_logging
 
@@ -58,6 +61,7 @@ cli = typer.Typer(
 )
 parked = typer.Typer(no_args_is_help=True, help="What can't go on without a person: look, try again, discard.")
 cli.add_typer(parked, name="parked")
+cli.add_typer(backfill, name="backfill")
 cli.add_typer(deliveries, name="deliveries")
 cli.add_typer(keys, name="keys")
 
@@ -482,7 +486,7 @@ def _explained(error: Exception) -> int:
     match error:
         case ConfigurationError() | MappingError() | app.NotMigrated():
             text, code = str(error), WRONG_SETTINGS
-        case StoreError() | statements.Unreachable() | KafkaTrouble():
+        case StoreError() | statements.Unreachable() | KafkaTrouble() | Permanent() | Refusal():
             text, code = str(error), UNAVAILABLE
         case KafkaError():
             text = (

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from service.backfill.portions import is_backfilled
 from service.domain.course import SessionState
 from service.inbound.records import Reason
 from service.outbound.narrative import lines
@@ -248,5 +249,7 @@ def parked_item(console: Console, found: Retry) -> None:
 def _origin(item: ParkedItem) -> str:
     if item.topic is not None:
         place = f"{item.topic}/{item.partition}@{item.offset}"
+        if is_backfilled(item.topic):
+            place = f"{item.topic}#{item.offset:016x}"
         return f"{place} entry {item.entry}" if item.entry >= 0 else place
     return f"course {item.course_id} at {item.destination}"

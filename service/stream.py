@@ -184,7 +184,7 @@ class Stream:
         gathered = Gathered(Batch())
         records = await self._waiting.get()
         while True:
-            await self._intake.read([_record(record) for record in records], gathered.batch)
+            await self._intake.read([record_from(record) for record in records], gathered.batch)
             # The records of a partition come in the order of their offsets: the last one stays.
             last = {(record.topic, record.partition): record.offset + 1 for record in records}
             gathered.after |= {TopicPartition(*place): offset for place, offset in last.items()}
@@ -336,7 +336,8 @@ async def _undecoded(message: KafkaAckableMessage) -> Any:  # noqa: ANN401 - Fas
     return message.body
 
 
-def _record(record: ConsumerRecord) -> Record:
+def record_from(record: ConsumerRecord) -> Record:
+    """Return what Kafka's client gives as the service's own value."""
     return Record(
         record.topic,
         record.partition,

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+import orjson
 
+from service.backfill.portions import record_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from service.inbound.records import Record
     from service.rest.answers import Element
 
 SORT = "_lastUpdated"
 """The search parameter by which pages are sorted, and their resources bounded."""
 
 
-def matches(bundle: Element) -> Iterator[Mapping[str, Any]]:
-    """Yield the entries of a page that hold what was searched for: no outcome, nothing that came along."""
+def resources(bundle: Element) -> list[object]:
+    """Return what a page's entries hold of what was searched for: no outcome, nothing that came along.
+
+    An entry without a resource stands for itself: it is for the intake to say that it can't be read.
+    """
     entries = bundle.get("entry")
+    found: list[object] = []
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, dict):
-            yield {"resource": entry}
+            found.append(entry)
             continue
         search, resource = entry.get("search"), entry.get("resource")
         mode = search.get("mode") if isinstance(search, dict) else None
         kind = resource.get("resourceType") if isinstance(resource, dict) else None
         if mode not in {"outcome", "include"} and kind != "OperationOutcome":
-            yield entry
+            found.append(entry if resource is None else resource)
+    return found
+
+
+def records_of(bundle: Element, source: str, asked_at: datetime) -> list[Record]:
+    """Return what a page holds as the records that a topic would have brought; it was so when it was asked for."""
+    return [record_of(source, orjson.dumps(resource), asked_at) for resource in resources(bundle)]
 
 
 def link_of(bundle: Element, relation: str) -> str | None:

@@ -29,7 +29,9 @@ class Portion:
     total: int | None = None
     """None: not known."""
     lacking: int = 0
-    """Resources, or files, that the place says it has and does not give."""
+    """Resources that the place says it has, or should have, and does not give."""
+    stage: str = ""
+    """What is under way, for whoever watches."""
 
 
 class Refusal(Exception):  # noqa: N818 - it says what happened; the message, what to do
@@ -39,6 +41,11 @@ class Refusal(Exception):  # noqa: N818 - it says what happened; the message, wh
 def topic_of(source: str) -> str:
     """Return the name that stands in for the topic of what no topic brought; Kafka's own names hold no colon."""
     return f"{HISTORY}{source}"
+
+
+def is_backfilled(topic: str) -> bool:
+    """Return whether a name stands in for a topic."""
+    return topic.startswith(HISTORY)
 
 
 def record_of(source: str, value: bytes, state_of: datetime) -> Record:

@@ -12,17 +12,15 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from service.backfill.pages import SORT, link_of, matches, says_that_it_sorts
+from service.backfill.pages import SORT, link_of, records_of, resources, says_that_it_sorts
 from service.backfill.patience import insisting
-from service.backfill.portions import Portion, Refusal, number_at, record_of, text_at
+from service.backfill.portions import Portion, Refusal, number_at, text_at
 from service.inbound.times import parse_time
 from service.rest.client import Expired
 from service.rest.errors import Permanent
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
     from service.backfill.portions import Position
     from service.inbound.records import Record, SourceContext
@@ -62,7 +60,7 @@ async def searched(
     source: SourceContext,
     now: Callable[[], datetime],
     position: Position | None = None,
-) -> AsyncIterator[Portion]:
+) -> AsyncGenerator[Portion, None]:
     """Yield all that a FHIR server finds, a page at a time, from a position of an earlier run on.
 
     What a search can't tell of: deletes. Raises Transient when the server is away for long, Permanent where it
@@ -105,12 +103,13 @@ def _times(query: Query, prefix: str, mark: str | None) -> Iterator[tuple[str, s
     if mark is not None:
         yield SORT, prefix + mark
     elif query.since is not None:
-        yield SORT, f"ge{_instant(query.since - OVERLAP)}"
+        yield SORT, f"ge{instant(query.since - OVERLAP)}"
     if query.until is not None:
-        yield SORT, f"lt{_instant(query.until)}"
+        yield SORT, f"lt{instant(query.until)}"
 
 
-def _instant(moment: datetime) -> str:
+def instant(moment: datetime) -> str:
+    """Return a moment as FHIR writes an instant, in UTC."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -220,7 +219,10 @@ class _Search:
                     raise
                 self._page_size //= 2
                 raise Expired from None
-            records = self._records(bundle, asked_at)
+            for resource in resources(bundle):
+                walk.saw(resource if isinstance(resource, dict) else {}, self._source)
+            records = records_of(bundle, self._source.id, asked_at)
+            self._received += len(records)
             walk.link = link_of(bundle, "next")
             empty = 0 if records else empty + 1
             if walk.link is not None and (walk.link == link or empty > MOST_EMPTY):
@@ -243,16 +245,6 @@ class _Search:
         total = bundle.get("total")
         self._total = total if isinstance(total, int) else None
         return bundle
-
-    def _records(self, bundle: Element, asked_at: datetime) -> list[Record]:
-        records = []
-        for entry in matches(bundle):
-            resource = entry.get("resource")
-            self._received += 1
-            self._walk.saw(resource if isinstance(resource, dict) else {}, self._source)
-            value = orjson.dumps(entry if resource is None else resource)
-            records.append(record_of(self._source.id, value, asked_at))
-        return records
 
     def _ended(self, before: tuple[datetime | None, int], *, from_its_start: bool) -> tuple[int, bool]:
         """Return how many resources are lacking, and whether another round may find more.
