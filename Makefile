@@ -21,6 +21,8 @@ test: $(DEV) ## all tests (ARGS='tests/unit -k course' for some)
 
 fuzz: $(DEV) ## records changed and damaged in every way, some minutes long (ARGS='-k feed' for some)
 	$(BIN)/pytest tests/property/test_any_bytes.py tests/property/test_any_feed.py --hypothesis-profile=long $(ARGS)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || { echo 'ipt-bridge: this machine has no atheris: only Linux on x86-64 is fuzzed by coverage.'; exit 0; }; \
+	corpus=$$(mktemp -d) && $(BIN)/python -m tests.property.fuzz_inbound $$corpus -max_total_time=600 -artifact_prefix=$$corpus/
 
 bench: $(DEV) ## how fast it is, on real parts (ARGS=--quick for two minutes)
 	$(BIN)/python -m tests.bench $(ARGS)

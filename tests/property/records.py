@@ -13,13 +13,13 @@ from tests.conftest import MAPPINGS
 
 _FILES = {path.relative_to(MAPPINGS).as_posix(): path.read_bytes() for path in MAPPINGS.rglob("*") if path.is_file()}
 _RELEVANCE = Relevance.of(parse(_FILES))
-_SOURCE = SourceContext("clinic", ZoneInfo("America/New_York"), key_types={"fhir": "Encounter"})
+A_CLINIC = SourceContext("clinic", ZoneInfo("America/New_York"), key_types={"fhir": "Encounter"})
 _RECEIVED = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 
 
 def read_record_of_a_clinic(record: Record, limits: Limits | None = None) -> RecordReading:
     """Return what a record amounts to."""
-    return read_record(record, _SOURCE, _RELEVANCE, limits or Limits())
+    return read_record(record, A_CLINIC, _RELEVANCE, limits or Limits())
 
 
 def read(value: bytes | None, key: bytes | None = None) -> RecordReading:
