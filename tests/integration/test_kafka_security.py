@@ -215,6 +215,11 @@ def test_the_service_reads_by_every_way(door: str, settings: dict[str, str], clu
         ),
         ("TLS", {"ca_file": "{folder}/stranger.pem"}, "no TLS with Kafka at {address}: its certificate is not trusted"),
         (
+            "TLS",
+            {"bootstrap": "localhost:{port}"},
+            "no TLS with Kafka at localhost:{port}: its certificate is not trusted: Hostname mismatch",
+        ),
+        (
             "TOKENS",
             {"sasl_oauth_ca_file": "{folder}/stranger.pem"},
             "no token for Kafka at {address}. No TLS with the token endpoint: its certificate is not trusted",
@@ -239,13 +244,15 @@ async def test_who_is_not_let_in_is_told_why(
 ) -> None:
     """One sentence says what is wrong, and one what to look at."""
     trustme.CA().cert_pem.write_to_path(tmp_path / "stranger.pem")
-    given = {name: value.format(folder=tmp_path) for name, value in settings.items()}
+    address = cluster.broker.address(door)
+    port = address.rpartition(":")[2]
+    given = {name: value.format(folder=tmp_path, port=port) for name, value in settings.items()}
     kafka = {name: value for name, value in cluster.kafka(door, **given).items() if value}
     options = kafka_options(load_settings(cluster.config(tmp_path / "ipt.toml", kafka)).kafka)
 
     found = await trouble(options) or ""
 
-    assert found.startswith(said.format(address=cluster.broker.address(door)))
+    assert found.startswith(said.format(address=address, port=port))
     assert found.endswith(".")
     assert [] == secrets_in(found)
 

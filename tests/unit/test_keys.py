@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import stat
 from pathlib import Path
@@ -9,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_public_key
 from joserfc.jwk import ECKey, OctKey, RSAKey
 from typer.testing import CliRunner, Result
 
 from service.cli import cli
 from service.rest.keys import chosen, jwks, new_key, signing_keys
+from service.rest.token_endpoint import Assertion
 from service.rest.transport import Unusable
 
 if TYPE_CHECKING:
@@ -51,7 +55,9 @@ def test_a_pem_key_is_known_by_its_thumbprint(algorithm: Algorithm, layout: Priv
     made = rsa.generate_private_key(65537, 2048) if algorithm == "RS384" else ec.generate_private_key(ec.SECP384R1())
     pem = made.private_bytes(Encoding.PEM, layout, NoEncryption())
 
-    (key,) = signing_keys(b"\n" + pem.replace(b"\n", b"\r\n"))
+    parameters = b"-----BEGIN EC PARAMETERS-----\nBgUrgQQAIg==\n-----END EC PARAMETERS-----\n"
+    before = parameters if pem.startswith(b"-----BEGIN EC ") else b"\n"
+    (key,) = signing_keys(before + pem.replace(b"\n", b"\r\n"))
 
     assert (algorithm, key.key.thumbprint()) == (key.algorithm, key.key_id)
 
@@ -110,6 +116,24 @@ def test_a_file_without_a_key_to_sign_with_is_refused(content: bytes, said: str)
     """One sentence says what it is, one what to do, and neither what it holds."""
     assert refusal(content).startswith(said)
     assert refusal(content).endswith(".")
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "ES384"])
+def test_an_assertion_is_signed_as_its_algorithm_has_it(algorithm: Algorithm) -> None:
+    """Verified without the library that signs: RFC 7518, 3.3 and 3.4."""
+    key = new_key(algorithm)
+    signed = Assertion("ipt", key).form("https://ehr.example/token", 0.0)["client_assertion"]
+    message, _, encoded = signed.rpartition(".")
+    signature = base64.urlsafe_b64decode(encoded + "==")
+
+    public = load_pem_public_key(key.key.as_pem(private=False))
+    if isinstance(public, rsa.RSAPublicKey):
+        public.verify(signature, message.encode(), padding.PKCS1v15(), hashes.SHA384())
+    else:
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        assert 96 == len(signature)
+        r, s = int.from_bytes(signature[:48]), int.from_bytes(signature[48:])
+        public.verify(encode_dss_signature(r, s), message.encode(), ec.ECDSA(hashes.SHA384()))
 
 
 def test_a_key_is_not_shown() -> None:
