@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 from aiokafka.abc import AbstractTokenProvider
 
-from service import key_files
 from service.configuration import ConfigurationError
 from service.credentials import BackendServicesAuth, BasicAuth, BearerAuth, ClientSecretAuth
 from service.kafka_trouble import NoToken
 from service.rest.auth import Bearer, Granted
 from service.rest.client import DEFAULT_TIMEOUT_S, FhirClient
 from service.rest.errors import Transient
-from service.rest.keys import chosen
 from service.rest.token_endpoint import Assertion, Secret, TokenEndpoint
 from service.rest.tokens import TokenCache
 from service.rest.transport import Identity, Unusable, tls_context
@@ -157,6 +155,9 @@ def _auth(transport: Transport, base: str) -> httpx.Auth | None:
 
 
 def _signing_key(file: Path, key_id: str | None) -> SigningKey:
+    from service import key_files  # noqa: PLC0415 - most EHRs need no keys, and these take 11 MB
+    from service.rest.keys import chosen  # noqa: PLC0415 - as above
+
     try:
         keys = key_files.read(file)
     except OSError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from random import randrange
@@ -53,6 +53,8 @@ STOPPED = frozenset({"error", "off"})
 """What a Subscription's status is when it sends no events."""
 MOST_STOPPED = 1000
 """Subscriptions of which it is remembered; a feed has a handful."""
+TELL_S = 1.0
+"""What is counted of the sources is stored with a batch so often at the most (seconds)."""
 READ_AT_ONCE = 64
 """Records read in one go, some 2 ms: then the database's answers to the batch before get their turn."""
 
@@ -93,6 +95,7 @@ class Intake:
         self.meter: Meter | None = None
         """Holds a sample of what is read against the full FHIR models."""
         self._untold = Tally()
+        self._tell_after = vitals.now()
 
     async def read(self, records: Sequence[Record], batch: Batch | None = None) -> Batch:
         """Return a batch, `batch` or an empty one, with what these records hold added to it.
@@ -334,8 +337,12 @@ class Intake:
             return False
         projected = None
         later: dict[PatientKey, Changes] = {}
-        async with self._telling(told) as whole, self._store.transaction() as transaction:
+        async with AsyncExitStack() as stack:
             now = self._now()
+            # Numbers of events are never lost; counts of a second may be, rather than a statement for each record.
+            is_told = bool(told.numbers) or now >= self._tell_after
+            whole = await stack.enter_async_context(self._telling(told)) if is_told else Tally()
+            transaction = await stack.enter_async_context(self._store.transaction())
             facts = batch.facts + await self._markers(transaction, batch)
             editions, changes, effects = await self._merge(transaction, facts, put_off=put_off)
             if put_off:
@@ -348,7 +355,12 @@ class Intake:
             await transaction.park(batch.parked, now)
             await transaction.await_(batch.awaited, now)
             await transaction.settle(batch.settled, now)
-            await _tell(transaction, whole, now)
+            if is_told:
+                await _tell(transaction, whole, now)
+        if is_told:
+            self._tell_after = now + timedelta(seconds=TELL_S)
+        else:
+            self._untold.add(told)
         for (source, effect), count in effects.items():
             self._metrics.facts(source, effect).inc(count)
         for patient, changed in later.items():

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from service import key_files
-from service.rest.keys import jwks
 from service.rest.transport import Unusable
 
 if TYPE_CHECKING:
@@ -37,6 +35,8 @@ def new(
 
     A file that is there is left alone, unless the key is to be added. Example: `ipt-bridge keys new ehr-keys.json`
     """
+    from service import key_files  # noqa: PLC0415 - no other command needs the cryptography
+
     with _told(file):
         made = key_files.make(file, algorithm, add=add)
     _print(made)
@@ -50,6 +50,8 @@ def show(file: KeyFile) -> None:
 
     Example: `ipt-bridge keys show ehr-keys.json`
     """
+    from service import key_files  # noqa: PLC0415 - no other command needs the cryptography
+
     with _told(file):
         found = key_files.read(file)
     _print(found)
@@ -71,4 +73,6 @@ def _told(file: Path) -> Iterator[None]:
 
 
 def _print(found: Sequence[SigningKey]) -> None:
+    from service.rest.keys import jwks  # noqa: PLC0415 - as above
+
     sys.stdout.buffer.write(jwks(found))

@@ -18,7 +18,6 @@ from urllib.parse import quote
 
 import httpx
 import orjson
-from joserfc import jwt
 
 from service.rest.capabilities import NotNegotiable, read_json, read_statement
 from service.rest.errors import Transient
@@ -80,7 +79,6 @@ class Assertion:
 
     def form(self, endpoint: str, now: float) -> Mapping[str, str]:
         """Return the assertion for this endpoint, with an id that no other has."""
-        header = {"alg": self.key.algorithm, "kid": self.key.key_id, "typ": "JWT"}
         claims = {
             "iss": self.client_id,
             "sub": self.client_id,
@@ -88,8 +86,7 @@ class Assertion:
             "exp": int(now) + ASSERTION_S,
             "jti": str(uuid.uuid4()),
         }
-        signed = jwt.encode(header, claims, self.key.key, algorithms=[self.key.algorithm])
-        return {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": signed}
+        return {"client_assertion_type": _ASSERTION_TYPE, "client_assertion": self.key.signed(claims)}
 
     def headers(self) -> Mapping[str, str]:
         """Return nothing: the form says it."""

@@ -64,6 +64,7 @@ async def test_changes_are_counted_by_kind_and_outcome(one: Worker) -> None:
         record({"resourceType": "Encounter", "id": "e-9", "period": 1, "type": [IPT]}, 92),
         record({"neither": 1}, 93),
     )
+    await one.intake.tell()
 
     assert {
         ("Encounter", "relevant"): 2,
