@@ -39,9 +39,21 @@ def decide(
     A course that is gone is taken over by a new one that rests on any of the same facts, so that a
     clinician's CarePlan goes on under its new name.
     """
+    (decided,) = decide_together([projection], stored, cause, mappings)
+    return decided
+
+
+def decide_together(
+    projections: Sequence[Projection], stored: Sequence[StoredCourse], cause: tuple[str, ...], mappings: Mappings
+) -> list[Decided]:
+    """Return the same for each of several patients of one group, with the stored courses of all.
+
+    A course of one may be taken over by another's. What becomes of those that are gone stands with the first patient.
+    """
     before = {course.course_id: course for course in stored}
-    projected = {course.id for course in projection.courses}
-    fresh = [course for course in projection.courses if course.id not in before or before[course.id].gone]
+    courses = [course for projection in projections for course in projection.courses]
+    projected = {course.id for course in courses}
+    fresh = [course for course in courses if course.id not in before or before[course.id].gone]
     gone = []
     for course in stored:
         if course.gone or course.course_id in projected:
@@ -55,7 +67,10 @@ def decide(
         last_words = state.revision(b"gone" + course.state, mappings)
         gone.append(GoneCourse(course.course_id, last_words, None if heir is None else heir.id, cause))
     standing = {id_: _standing(before[id_]) for id_ in projected if id_ in before and not before[id_].gone}
-    return _update(projection, standing, tuple(gone), cause, mappings)
+    return [
+        _update(projection, standing, () if place else tuple(gone), cause, mappings)
+        for place, projection in enumerate(projections)
+    ]
 
 
 def revise(

@@ -139,6 +139,8 @@ def _decided(resource: Mapping[str, Any], path: str, feed: Feed, limits: Limits)
         return None, ""
     if resource["resourceType"] == "Encounter":
         return relevant, _of_codes(raw_codes([resource.get("type"), resource.get("serviceType")]), feed)
+    if resource["resourceType"] == "Patient":
+        return relevant, f"it says {'' if relevant else 'nothing '}of a merge with another patient"
     if resource["resourceType"] == "Task":
         return relevant, f"its identifier is {'' if relevant else 'not '}of one of our plans"
     return relevant, _of_questionnaire(resource, feed.mappings, relevant=relevant)

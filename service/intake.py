@@ -17,7 +17,7 @@ import structlog
 
 from service.batches import Batch, Taken, kept, log_defect, park_answer, set_aside
 from service.domain.evidence import interpret
-from service.domain.facts import Fact, FactKey, PatientKey, merge
+from service.domain.facts import Fact, FactKey, PatientKey, PatientReading, merge
 from service.inbound.reading import RecordReading, read_change, read_record
 from service.inbound.records import HISTORY, Reason, Unreadable
 from service.projector import Changes, Projector
@@ -382,7 +382,10 @@ class Intake:
         return [
             Fact(key, order, None, None)
             for key, order, patient in batch.not_ours
-            if key in keys or (patient is not None and PatientKey(key.source, patient) in patients)
+            # A Patient who is no longer merged, before one who was comes late: the feed of Patients is a small one.
+            if key in keys
+            or key.resource_type == "Patient"
+            or (patient is not None and PatientKey(key.source, patient) in patients)
         ]
 
     async def _merge(
@@ -402,6 +405,12 @@ class Intake:
         merged = await transaction.merge(newest.values())
         changes = self._changes(merged, None if put_off else newest)
         editions |= await transaction.lock(changes.keys() - editions.keys())
+        for each in merged:
+            if each.key.resource_type == "Patient" and each.patient is not None:
+                reading = newest[each.key].reading
+                others = reading.others if isinstance(reading, PatientReading) else ()
+                both = {each.patient, *(each.patient._replace(patient_id=other) for other in others)}
+                editions |= await transaction.join(both)
         return editions, changes, _effects(newest, merged)
 
     def _changes(self, merged: Iterable[Merged], newest: Mapping[FactKey, Fact] | None) -> dict[PatientKey, Changes]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from service.decisions import decide, revise
+from service.decisions import decide, decide_together, revise
 from service.domain.evidence import interpret
+from service.domain.merges import by_survivor
+from service.domain.projection import project as project_facts
 from service.domain.projection import project_evidence
 from service.remembered import Known, Remembered
 from service.store.values import NOTHING_STORED
@@ -70,6 +72,8 @@ class Projector:
 
         While the database writes some, the next ones are projected.
         """
+        if any(editions[key].merged is not None for key in changes):
+            return await self._project_groups(transaction, editions, changes, as_of)
         courses = 0
         known: dict[PatientKey, Known] = {}
         for patients in _slices(sorted(changes)):
@@ -81,6 +85,37 @@ class Projector:
             for patient, each in decided.items():
                 known[patient] = Known(editions[patient].after(as_of), evidence[patient], each.courses)
         return Projected(courses, known)
+
+    async def _project_groups(
+        self,
+        transaction: Transaction,
+        editions: Mapping[PatientKey, Edition],
+        changes: Mapping[PatientKey, Changes],
+        as_of: datetime,
+    ) -> Projected:
+        """As `project`, where some of the patients are, or were, merged with others: with everyone in their groups.
+
+        Nothing is remembered of those: they are few.
+        """
+        alone = {key: each for key, each in changes.items() if editions[key].merged is None}
+        projected = await self.project(transaction, editions, alone, as_of)
+        courses = projected.courses
+        grouped = await transaction.group(changes.keys() - alone.keys())
+        for members in {tuple(each): None for _, each in sorted(grouped.items())}:
+            mappings = self._mappings[members[0].source]
+            facts = by_survivor(await transaction.facts_of(members))
+            stored = await transaction.courses_of(members)
+            merged = {key: each for member in members for key, each in changes.get(member, {}).items()}
+            decided = decide_together(
+                [project_facts(member, facts[member], as_of, mappings) for member in members],
+                [course for member in members for course in stored[member]],
+                _cause(merged),
+                mappings,
+            )
+            updates = [each.update for each in decided]
+            transaction.begin_to_write(updates, self._destinations, as_of)
+            courses += sum([len(each.courses) + len(each.gone) for each in updates])
+        return Projected(courses, projected.known)
 
     def remember(self, projected: Projected) -> None:
         """Remember what was projected: its transaction is committed."""

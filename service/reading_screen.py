@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.domain.evidence import Form, Meeting, Scored, TaskDone
+from service.domain.facts import PatientReading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from service.domain.course import Measure
     from service.domain.evidence import Evidence
+    from service.domain.facts import Reading
     from service.domain.mappings import Mappings
     from service.inbound.changes import Change
     from service.inspection import Inspected
@@ -52,7 +54,7 @@ def _lines(each: Inspected, read: Read) -> Iterator[tuple[str, str]]:
     for aside in each.asides:
         yield "aside", aside
     if each.fact is not None and each.fact.reading is not None and not each.evidence:
-        yield "meaning", f"none: status {each.fact.reading.status}, and nothing in it that a course rests on"
+        yield "meaning", _other_meaning(each.fact.reading)
     if each.parked is not None:
         at = f"   at {each.parked.path}" if each.parked.path else ""
         yield "parked", f"{each.parked.code}{at}"
@@ -63,6 +65,15 @@ def _lines(each: Inspected, read: Read) -> Iterator[tuple[str, str]]:
 
 def _named(change: Change) -> str:
     return f"{change.resource_type}/{change.resource_id or '?'}"
+
+
+def _other_meaning(reading: Reading) -> str:
+    """Return in words what a reading that is no evidence says."""
+    if not isinstance(reading, PatientReading):
+        return f"none: status {reading.status}, and nothing in it that a course rests on"
+    said = [f"replaced by Patient/{each}, whose facts and courses these are" for each in reading.replaced_by]
+    said += [f"replaces Patient/{each}, and has that one's facts and courses" for each in reading.replaces]
+    return "; ".join(said)
 
 
 def _meaning(found: Evidence, mappings: Mappings) -> Iterable[tuple[str, str]]:

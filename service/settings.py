@@ -123,7 +123,7 @@ class Topic(Group):
 
     name: str
     """Kafka's name of the topic."""
-    resource_type: Literal["Encounter", "QuestionnaireResponse", "Task"] | None = None
+    resource_type: Literal["Encounter", "QuestionnaireResponse", "Task", "Patient"] | None = None
     """What a record without a value deletes, where its key is a bare resource id."""
 
 

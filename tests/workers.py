@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from service.store import Store
     from service.store.values import PatientRecord
 
-TOPICS = ("Encounter", "QuestionnaireResponse")
+TOPICS = ("Encounter", "QuestionnaireResponse", "Patient")
 PLANS = Destination("plans")
 END = datetime.combine(START + PERIOD, time(), UTC)
 """When every synthetic story that begins at `START` is over."""

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from service.domain.course import Measure, SessionKind, SessionState
-from service.domain.facts import Code, EncounterReading, Fact, TaskReading
+from service.domain.facts import Code, EncounterReading, Fact, PatientReading, TaskReading
 from service.domain.forms import COUNTED, FHIR_BASE, CourseField, FormKind, FormMap
 from service.domain.scoring import COMPLETE, score
 from service.domain.value import Value
@@ -115,7 +115,7 @@ Evidence = Attended | TaskDone
 
 def interpret(fact: Fact, mappings: Mappings) -> tuple[Evidence, ...]:
     """Return what a fact means: a meeting, a form, one or several measures, an answer, or nothing of ours."""
-    if fact.reading is None or fact.reading.status == "entered-in-error":
+    if fact.reading is None or isinstance(fact.reading, PatientReading) or fact.reading.status == "entered-in-error":
         return ()
     if isinstance(fact.reading, EncounterReading):
         meeting = _meeting(fact, fact.reading, mappings)

@@ -108,7 +108,19 @@ class TaskReading(Value, frozen=True):
     """Reference such as `Practitioner/p-1`."""
 
 
-Reading = EncounterReading | ResponseReading | TaskReading
+class PatientReading(Value, frozen=True):
+    """Which other patients a Patient says to be the same person: ids in its source, sorted."""
+
+    replaced_by: tuple[str, ...] = ()
+    replaces: tuple[str, ...] = ()
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.replaced_by + self.replaces
+
+
+Reading = EncounterReading | ResponseReading | TaskReading | PatientReading
 
 
 class Fact(Value, frozen=True):

@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from service.domain.facts import Answer, EncounterReading, Fact, FactKey, OrderKey, ResponseReading, TaskReading
+from service.domain.facts import (
+    Answer,
+    EncounterReading,
+    Fact,
+    FactKey,
+    OrderKey,
+    PatientReading,
+    ResponseReading,
+    TaskReading,
+)
 from service.inbound.encounters import read_encounter
 from service.inbound.order import order_of
+from service.inbound.patients import own_id, read_patient
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import patient_id
 from service.inbound.responses import read_response
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
 # Taken in one call each.
 _ENCOUNTER = attrgetter(*EncounterReading.__struct_fields__)
 _RESPONSE = attrgetter(*(name for name in ResponseReading.__struct_fields__ if name != "answers"))
+_PATIENT = attrgetter(*PatientReading.__struct_fields__)
 _TASK = attrgetter(*TaskReading.__struct_fields__)
 _ANSWER = attrgetter(*Answer.__struct_fields__)
 _IN_WORDS = "words-"
@@ -36,6 +47,7 @@ _READERS: Mapping[str, Callable[..., tuple[Reading, tuple[Code, ...]]]] = {
     "Encounter": read_encounter,
     "QuestionnaireResponse": read_response,
     "Task": read_task,
+    "Patient": read_patient,
 }
 
 
@@ -43,7 +55,7 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
     """Return the fact that a delete, or a created or updated resource of `READ_TYPES`, amounts to.
 
     A delete gives a marker. Raises Unreadable: no-id, old-fhir-version, wrong-type, bad-status,
-    bad-time, no-subject, subject-not-a-patient, unresolved-subject, foreign-subject, reference-only.
+    bad-time, no-subject, subject-not-a-patient, unresolved-subject, foreign-subject, unresolved-link, reference-only.
     """
     if not change.resource_id:
         raise Unreadable(Reason.NO_ID, f"{change.path}.id")
@@ -57,7 +69,10 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
     if source.answer_texts and change.resource_type == "QuestionnaireResponse":
         resource = with_codes(resource, source.answer_texts)
     reading, labels = _READERS[change.resource_type](resource, change.local, source.time_zone, change.path)
-    patient = patient_id(resource, change.local, change.path, source.base)
+    if change.resource_type == "Patient":
+        patient = own_id(resource, change.resource_id, change.path, source.base)
+    else:
+        patient = patient_id(resource, change.local, change.path, source.base)
     digest = _digest(reading, patient, labels)
     # What is read with a mapping for words takes the place of what the same version said without it.
     order = OrderKey(*order[:3], digest if resource is change.resource else f"{_IN_WORDS}{digest}")
@@ -70,6 +85,8 @@ def _digest(reading: Reading, patient: str, labels: tuple[Code, ...]) -> str:
         said = _ENCOUNTER(reading)
     elif isinstance(reading, TaskReading):
         said = _TASK(reading)
+    elif isinstance(reading, PatientReading):
+        said = _PATIENT(reading)
     else:
         said = _RESPONSE(reading), [_ANSWER(answer) for answer in reading.answers]
     content = orjson.dumps((type(reading).__name__, patient, labels, said), default=tuple)

@@ -121,10 +121,7 @@ def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for
         elif change.operation is Operation.DELETE:
             reading.facts.append(read(change, source, record_time))
         elif change.resource is None:
-            if change.resource_id:
-                reading.fetch.append((place, change))
-            else:
-                reading.unreadable.append((place, _of(change, Unreadable(Reason.NO_ID, change.path))))
+            _add_named(change, place, source, reading)
         elif (fact := _fact(change, source, record_time, relevance, limits)) is not None:
             reading.facts.append(fact)
         elif change.resource_id:
@@ -133,6 +130,16 @@ def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for
             reading.skipped.append(change.resource_type)
     except Unreadable as problem:
         _set_aside(change, problem, place, record_time, source, reading)
+
+
+def _add_named(change: Change, place: int, source: SourceContext, reading: RecordReading) -> None:
+    """Add a change that only names its resource."""
+    if change.resource_type == "Patient" and source.base is None:
+        reading.skipped.append(change.resource_type)  # most were never merged: nobody is to look at all of them
+    elif change.resource_id:
+        reading.fetch.append((place, change))
+    else:
+        reading.unreadable.append((place, _of(change, Unreadable(Reason.NO_ID, change.path))))
 
 
 def _set_aside(  # noqa: PLR0913, PLR0917 - as `read_change`

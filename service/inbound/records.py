@@ -95,6 +95,7 @@ class Reason(StrEnum):
     BAD_TIME = "bad-time"
     REFERENCE_ONLY = "reference-only"
     NO_FOCUS = "no-focus"
+    UNRESOLVED_LINK = "unresolved-link"
     DUPLICATE_KEY = "duplicate-key"
     NOT_CONFORMANT = "not-conformant"
     FETCH_FORBIDDEN = "fetch-forbidden"
@@ -150,6 +151,9 @@ _ADVICE = {
     Reason.FOREIGN_SUBJECT: (
         "The subject is an address outside the source's fhir_base: another server's patient. Have the sender write "
         "`Patient/id`, or correct fhir_base if it is the same server."
+    ),
+    Reason.UNRESOLVED_LINK: (
+        "The patient whom this one was merged with is named by no `Patient/id` of the source; have the sender write it."
     ),
     Reason.BAD_STATUS: "The status is missing or no code of FHIR's; have the sender write FHIR's code, in lower case.",
     Reason.BAD_TIME: "The time is not a FHIR date or dateTime; have the sender correct it.",

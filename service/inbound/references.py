@@ -93,7 +93,7 @@ def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str,
     if not subject and resource.get("resourceType") == "QuestionnaireResponse":
         answered_by = target(resource.get("source"), local)
         if answered_by is not None and answered_by.resource_type == "Patient":
-            if base is not None and _is_elsewhere(resource.get("source"), base):
+            if base is not None and is_elsewhere(resource.get("source"), base):
                 raise Unreadable(Reason.FOREIGN_SUBJECT, f"{path}.source")
             return answered_by.resource_id
     found = target(subject, local, expected="Patient")
@@ -102,7 +102,7 @@ def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str,
         raise Unreadable(Reason.UNRESOLVED_SUBJECT if identified else Reason.NO_SUBJECT, f"{path}.{name}")
     if found.resource_type != "Patient":
         raise Unreadable(Reason.SUBJECT_NOT_A_PATIENT, f"{path}.{name}")
-    if base is not None and _is_elsewhere(subject, base):
+    if base is not None and is_elsewhere(subject, base):
         raise Unreadable(Reason.FOREIGN_SUBJECT, f"{path}.{name}")
     return found.resource_id
 
@@ -125,7 +125,7 @@ def subject_token(resource: Mapping[str, Any]) -> str | None:
     return "|".join(_ESCAPED.sub(r"\\\g<0>", part) for part in written) if len(written) == len(parts) else None
 
 
-def _is_elsewhere(reference: object, base: str) -> bool:
+def is_elsewhere(reference: object, base: str) -> bool:
     """Return whether a Reference is an address outside a FHIR base, which has no slash at its end."""
     text = reference.get("reference") if isinstance(reference, dict) else None
     if not isinstance(text, str):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from service.domain.codes import LOINC
 from service.domain.spelling import loinc_at_end, squeezed
 from service.inbound.codings import raw_codes
+from service.inbound.patients import is_merged
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import without_version
 from service.inbound.tasks import is_ours
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from service.domain.facts import Code
     from service.domain.mappings import Mappings
 
-READ_TYPES = frozenset({"Encounter", "QuestionnaireResponse", "Task"})
-"""Resource types that become facts. Of Tasks, only those of our own plans."""
+READ_TYPES = frozenset({"Encounter", "QuestionnaireResponse", "Task", "Patient"})
+"""Resource types that become facts. Of Tasks, only those of our own plans; of Patients, those that were merged."""
 CANDIDATE_USES = frozenset({"ipt", "psychotherapy", "preparation", "evaluation", "crisis"})
 """Uses of an encounter code that may make its encounter a session or an assessment."""
 _LOINC_OR_NONE = frozenset({LOINC, ""})
@@ -71,7 +72,7 @@ class Relevance:
         )
 
     def decide(self, resource: Mapping[str, Any], most_items: int, path: str) -> bool:
-        """Return whether an Encounter, a QuestionnaireResponse or a Task is ours.
+        """Return whether an Encounter, a QuestionnaireResponse, a Task or a Patient is ours.
 
         Raises Unreadable, of a response: too-many-items, with more than `most_items`; unknown-items.
         """
@@ -80,6 +81,8 @@ class Relevance:
             return not self.encounter_codes.isdisjoint(written)
         if resource.get("resourceType") == "Task":
             return is_ours(resource)
+        if resource.get("resourceType") == "Patient":
+            return is_merged(resource)
         return self._is_response_ours(resource, most_items, path)
 
     def _is_response_ours(self, resource: Mapping[str, Any], most_items: int, path: str) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from service.domain.facts import Answer, Code, EncounterReading, ResponseReading, TaskReading
+from service.domain.facts import Answer, Code, EncounterReading, PatientReading, ResponseReading, TaskReading
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -24,6 +24,7 @@ FORMAT = 1
 _ENCOUNTER = 0
 _RESPONSE = 1
 _TASK = 2
+_PATIENT = 3
 _VOCABULARY = 65_536
 """Distinct codes, and distinct answers, kept decoded: some 20 MB each at the most."""
 
@@ -47,6 +48,8 @@ def encode(reading: Reading) -> str:
             reading.conditions,
             reading.locations,
         ]
+    elif isinstance(reading, PatientReading):
+        body = [FORMAT, _PATIENT, reading.replaced_by, reading.replaces]
     elif isinstance(reading, TaskReading):
         body = [
             FORMAT,
@@ -111,6 +114,9 @@ def decode(body: str) -> Reading:
     if kind == _TASK:
         status, identifier, modified, owner = elements
         return TaskReading(status, identifier, modified and datetime.fromisoformat(modified), owner)
+    if kind == _PATIENT:
+        replaced_by, replaces = elements
+        return PatientReading(tuple(replaced_by), tuple(replaces))
     status, questionnaire, authored, encounter, author, answers = elements
     return ResponseReading(
         status,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select, tuple_, update
 
 from service.domain.facts import Fact, PatientKey
+from service.domain.merges import by_survivor
 from service.store import delivery_rows
 from service.store.instants import instant, micros
 from service.store.rows import (
@@ -28,6 +29,8 @@ from service.store.values import Counts, ParkedKind, ParkedState, PatientRecord,
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.store.connections import Connections
     from service.store.values import DeliveryState, HistoryEntry, ParkedItem, StoredCourse
@@ -75,20 +78,15 @@ class Operators:
             return [delivery_state(row) for row in await connection.execute(statement)]
 
     async def facts_of(self, patients: Sequence[PatientKey]) -> dict[PatientKey, list[Fact]]:
-        """Return the live facts of each of these patients."""
-        async with self._connections.reading() as connection:
-            return await Transaction(connection).facts_of(patients)
+        """Return the live facts that count for each of these patients: merged patients' with the survivor."""
+        async with self._connections.reading(snapshot=True) as connection:
+            return (await _facts_as_they_count(connection, patients))[0]
 
     async def facts_and_courses(self, patients: Sequence[PatientKey]) -> dict[PatientKey, PatientRecord]:
         """Return facts and courses as they stood at one instant, so that one can be held against the other."""
-        key = tuple_(patient.c.source, patient.c.patient_id)
-        columns = select(patient.c.source, patient.c.patient_id, patient.c.projected_as_of)
         async with self._connections.reading(snapshot=True) as connection:
-            transaction = Transaction(connection)
-            facts = await transaction.facts_of(patients)
-            courses = await transaction.courses_of(patients)
-            result = await connection.execute(columns.where(key.in_([tuple(each) for each in patients])))
-            as_of = {PatientKey(source, id_): instant(at) for source, id_, at in result}
+            facts, as_of = await _facts_as_they_count(connection, patients)
+            courses = await Transaction(connection).courses_of(patients)
         return {each: PatientRecord(facts[each], courses[each], as_of.get(each)) for each in facts}
 
     async def patients(self, after: PatientKey | None, limit: int) -> list[PatientKey]:
@@ -196,3 +194,26 @@ class Operators:
         statement = select(*PARKED, *RECORD).outerjoin_from(parked, parked_record).where(parked.c.id.in_(ids))
         async with self._connections.reading() as connection:
             return [Retry(parked_item(row), kept_record(row)) for row in await connection.execute(statement)]
+
+
+async def _facts_as_they_count(
+    connection: AsyncConnection, patients: Sequence[PatientKey]
+) -> tuple[dict[PatientKey, list[Fact]], dict[PatientKey, datetime | None]]:
+    """Return the facts that count for each of these patients, and as of when each was projected.
+
+    None where one of those who are merged with the patient is put off: they are projected together.
+    """
+    columns = select(patient.c.source, patient.c.patient_id, patient.c.merged, patient.c.projected_as_of)
+    asked = tuple_(patient.c.source, patient.c.patient_id).in_([tuple(each) for each in patients])
+    rows = (await connection.execute(columns.where(asked))).all()
+    as_of = {PatientKey(source, id_): instant(at) for source, id_, _, at in rows}
+    facts = await Transaction(connection).facts_of(patients)
+    names = sorted({(source, name) for source, _, name, _ in rows if name is not None})
+    for name in names:
+        members = (await connection.execute(columns.where(tuple_(patient.c.source, patient.c.merged) == name))).all()
+        group = {PatientKey(source, id_): instant(at) for source, id_, _, at in members}
+        counted = by_survivor(await Transaction(connection).facts_of(group))
+        facts |= {key: each for key, each in counted.items() if key in facts}
+        if None in group.values():
+            as_of |= dict.fromkeys(group.keys() & facts.keys())
+    return facts, as_of

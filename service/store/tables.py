@@ -57,6 +57,14 @@ patient = Table(
     Column("projected_as_of", _Instant),  # null if its facts have changed since, or there are none
     Column("mappings", _Id, comment="digest of the mappings that its courses were last projected with"),
     Column("version", BigInteger, nullable=False, server_default="0"),  # how often it has been projected
+    Column("merged", _Id),  # the same for all who are, or ever were, merged with each other; null for most
+)
+Index(
+    "patient_merged",
+    patient.c.source,
+    patient.c.merged,
+    sqlite_where=patient.c.merged.is_not(None),
+    postgresql_where=patient.c.merged.is_not(None),
 )
 Index("patient_due", patient.c.next_due)
 Index(

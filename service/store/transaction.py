@@ -42,6 +42,7 @@ _KEY = (fact.c.source, fact.c.resource_type, fact.c.resource_id)
 _ORDER = (fact.c.last_updated, fact.c.version, fact.c.deleted, fact.c.digest)
 SHARD = randrange(64)  # noqa: S311 - spreads load, guards nothing
 """Which of the rows of a count this process adds to: two of them seldom share one, and wait for each other."""
+_EDITION = (patient.c.version, patient.c.projected_as_of, patient.c.merged)
 _CONTENT = (fact.c.patient_id, *_ORDER, fact.c.body, fact.c.labels)
 
 
@@ -88,6 +89,38 @@ class Transaction:
             await self._execute(statements.create_patients, statements.patients.bind(rows))
             found |= await self._lock(missing)
         return found
+
+    async def group(self, patients: Collection[PatientKey]) -> dict[PatientKey, list[PatientKey]]:
+        """Return, for each of these locked patients who is in a group, everyone who is in it: locked as well.
+
+        Nobody joins it or leaves it meanwhile: whoever would has to lock everyone in it.
+        """
+        names = {(key.source, each.merged) for key, each in (await self.lock(patients)).items() if each.merged}
+        members: dict[tuple[str, str], list[PatientKey]] = {}
+        for source, name in sorted(names):
+            statement = select(patient.c.patient_id).where(patient.c.source == source, patient.c.merged == name)
+            found = await self._connection.execute(statement.order_by(patient.c.patient_id))
+            members[source, name] = [PatientKey(source, id_) for (id_,) in found]
+        editions = await self.lock(key for each in members.values() for key in each)
+        return {key: members[key.source, each.merged] for key, each in editions.items() if each.merged}
+
+    async def join(self, patients: Collection[PatientKey]) -> dict[PatientKey, Edition]:
+        """Put these patients of one source into one group, with everyone who is with any of them; return who is in it.
+
+        All of them are locked. A group never falls apart: who is merged with whom is for the projection to say.
+        """
+        await self.lock(patients)
+        grouped = await self.group(patients)
+        everyone = sorted({*patients, *(key for each in grouped.values() for key in each)})
+        name = everyone[0].patient_id
+        statement = (
+            update(patient)
+            .where(tuple_(patient.c.source, patient.c.patient_id).in_([tuple(key) for key in everyone]))
+            .values(merged=name)
+        )
+        await self.finish()
+        await self._connection.execute(statement)
+        return await self.lock(everyone)
 
     async def merge(self, facts: Iterable[Fact]) -> list[Merged]:
         """Keep the newer reading of each resource; what is returned was new or replaced an older one.
@@ -253,8 +286,8 @@ class Transaction:
         rows = [tuple(key) for key in sorted(keys)]
         result = await self._execute(self._statements.lock, self._statements.patients.bind(rows))
         return {
-            PatientKey(source, patient_id): Edition(version, projected_as_of)
-            for source, patient_id, version, projected_as_of in result
+            PatientKey(source, patient_id): Edition(version, projected_as_of, merged)
+            for source, patient_id, version, projected_as_of, merged in result
         }
 
 
@@ -281,7 +314,7 @@ class _Statements:
             .where(patient.c.source == bindparam("source"))
         )
         self.lock = Compiled(
-            select(patient.c.source, patient.c.patient_id, patient.c.version, patient.c.projected_as_of)
+            select(patient.c.source, patient.c.patient_id, *_EDITION)
             .select_from(patients.join(patient, _same_patient(patients, patient)))
             .order_by(patient.c.source, patient.c.patient_id)
             .with_for_update(of=patient)

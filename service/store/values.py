@@ -39,6 +39,8 @@ class Edition(NamedTuple):
     """How often courses were projected, or projecting them was put off."""
     projected_as_of: int | None
     """Microseconds since the epoch; None while projecting is put off. A restored backup changes this at the least."""
+    merged: str | None = None
+    """What is the same for all patients who are, or ever were, merged with this one; None for most."""
 
     @property
     def is_put_off(self) -> bool:
@@ -47,7 +49,7 @@ class Edition(NamedTuple):
 
     def after(self, as_of: datetime) -> Edition:
         """Return the edition that projecting the patient as of an instant makes of this one."""
-        return Edition(self.version + 1, micros(as_of))
+        return self._replace(version=self.version + 1, projected_as_of=micros(as_of))
 
 
 NOTHING_STORED = Edition(0, None)
@@ -106,7 +108,10 @@ class GoneCourse:
     revision: str
     """Of its retraction: another one than any state of it has."""
     superseded_by: str | None = None
-    """The course of the same patient that takes its place, and its resources where a destination keeps them."""
+    """The course that takes its place, and its resources where a destination keeps them.
+
+    Of the same patient, or of one that the patient was merged with.
+    """
     cause: tuple[str, ...] = ()
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from service.domain.facts import Fact, FactKey, OrderKey, PatientKey, merge
+from service.domain.facts import EncounterReading, Fact, FactKey, OrderKey, PatientKey, merge
 from service.store import Merged
 from tests.integration.store.samples import ANNA, BEN, fact, key
 
@@ -28,7 +28,7 @@ async def keep(store: Store, *facts: Fact) -> list[Merged]:
 async def statuses(store: Store, patient: PatientKey = ANNA) -> list[str]:
     """The statuses of a patient's live facts."""
     found = (await store.operators.facts_of([patient]))[patient]
-    return sorted(each.reading.status for each in found if each.reading)
+    return sorted(each.reading.status for each in found if isinstance(each.reading, EncounterReading))
 
 
 async def test_newer_version_replaces_the_older_one(store: Store) -> None:
