@@ -143,7 +143,7 @@ def _prepare_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) ->
         "journal_mode = WAL",  # readers and the one writer don't wait for each other
         "synchronous = FULL",  # what is committed outlives a power cut: the offsets are committed next
         "foreign_keys = ON",
-        "cache_size = -8192",  # KiB; what does not fit stays in the system's own cache
+        "cache_size = -4096",  # KiB; what does not fit stays in the system's own cache
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
