@@ -327,6 +327,7 @@ async def retry(settings: Settings, items: Sequence[int]) -> list[int]:
         for each in tried:
             if each.record is not None:
                 await intake.process(await intake.read([record_of(each.record)]))
+        await intake.tell()
         again = []
         for each in tried:
             after = await store.operators.parked_content(each.item.id)

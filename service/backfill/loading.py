@@ -95,6 +95,7 @@ class Loading:
         if last is not None:
             await self._keep(batch, last, lacking)
         await self._catch_up()
+        await insisting(self._intake.tell)
         if resumed:
             # Patients whom a run that was ended had put off.
             await insisting(partial(self._store.take_up, self._now()))

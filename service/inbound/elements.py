@@ -61,23 +61,18 @@ def one(parent: Element, name: str) -> Element | None:
 
 
 def many(parent: Element, name: str) -> Sequence[Element]:
-    """Return the elements of a list; none if it is absent."""
+    """Return the elements of a list; none if it is absent. One that stands alone is a list of one.
+
+    So R4's and R5's shapes are read alike, and what converters from XML write, which see no list in one element.
+    """
     value = parent.get(name)
     if value is None:
         return ()
+    if isinstance(value, dict):
+        return (value,)
     if not isinstance(value, list):
         raise WrongType(parent, name)
     for each in value:
         if not isinstance(each, dict):
             raise WrongType(parent, name, value.index(each))
     return value
-
-
-def one_or_many(parent: Element, name: str) -> Sequence[Element]:
-    """Return the elements of what is one in R4 and a list in R5, or the reverse."""
-    value = parent.get(name)
-    if value is None or isinstance(value, list):
-        return many(parent, name)
-    if not isinstance(value, dict):
-        raise WrongType(parent, name, 0)
-    return (value,)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.domain.facts import EncounterReading
 from service.inbound.codings import codes, read_with_labels
-from service.inbound.elements import many, one, one_or_many, text
+from service.inbound.elements import many, one, text
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import target
 from service.inbound.times import parse_time
@@ -61,8 +61,8 @@ def _reading(encounter: Element, local: Mapping[str, str], zone: ZoneInfo) -> En
     part_of = target(one(encounter, "partOf"), local, "Encounter")
     return EncounterReading(
         status=STATUSES.get(text(encounter, "status"), ""),
-        classes=codes(one_or_many(encounter, "class")),
-        types=codes((*many(encounter, "type"), *one_or_many(encounter, "serviceType"))),
+        classes=codes(many(encounter, "class")),
+        types=codes((*many(encounter, "type"), *many(encounter, "serviceType"))),
         start=parse_time(period.get("start") or encounter.get("plannedStartDate"), zone),
         end=parse_time(period.get("end") or encounter.get("plannedEndDate"), zone),
         practitioners=_practitioners(many(encounter, "participant"), local),
@@ -113,7 +113,7 @@ def _diagnoses(encounter: Element) -> list[Element]:
     """Return R4's `reasonReference`; `diagnosis.condition`, a list in R5; R5's `reason.value.reference`."""
     found = [*many(encounter, "reasonReference")]
     for diagnosis in many(encounter, "diagnosis"):
-        found += one_or_many(diagnosis, "condition")
+        found += many(diagnosis, "condition")
     for reason in many(encounter, "reason"):
         found += ({"reference": value.get("reference")} for value in many(reason, "value"))
     return found

@@ -148,7 +148,9 @@ def _items(response: Mapping[str, Any], most: int, path: str) -> list[Mapping[st
     while waiting:
         items = waiting.pop().get("item")
         if not isinstance(items, list):
-            continue
+            if not isinstance(items, dict):
+                continue
+            items = [items]  # as `elements.many`
         count += len(items)
         if count > most:
             raise Unreadable(Reason.TOO_MANY_ITEMS, f"{path}.item")
@@ -157,7 +159,7 @@ def _items(response: Mapping[str, Any], most: int, path: str) -> list[Mapping[st
                 continue
             found.append(item)
             answers = item.get("answer")
-            for holder in (item, *answers) if isinstance(answers, list) else (item,):
+            for holder in (item, *answers) if isinstance(answers, list) else (item, answers):
                 if isinstance(holder, dict) and "item" in holder:
                     waiting.append(holder)  # noqa: PERF401 - a comprehension for each item takes longer
     return found

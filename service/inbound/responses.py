@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from service.domain.facts import Answer, ResponseReading
 from service.inbound.codings import code_of, codes, read_with_labels
-from service.inbound.elements import many, one, one_or_many, text
+from service.inbound.elements import many, one, text
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import target, without_version
 from service.inbound.times import parse_time
@@ -100,7 +100,7 @@ def _answer(item: Element, given: Iterable[Element]) -> Answer | None:
     """Return what was answered: without code and number if in words, None if not at all."""
     link_id = text(item, "linkId")
     # No element of FHIR's QuestionnaireResponse; some senders write it.
-    item_codes = codes(one_or_many(item, "code")) if "code" in item else ()
+    item_codes = codes(many(item, "code")) if "code" in item else ()
     coded: dict[Code, None] = {}
     number = ordinal = boolean = None
     answered = False

@@ -164,6 +164,68 @@ def test_r4_and_r5_are_read_by_their_shape(read: Callable[..., list[Inspected]],
     assert (SessionState.HELD, 50) == (found.state, found.minutes)
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"system": "http://terminology.hl7.org/CodeSystem/v2-0004", "code": "O"},
+        {"system": "urn:oid:2.16.840.1.113883.5.4", "code": "AMB"},
+        {"code": "AMB"},
+        {"coding": [{"code": "AMB"}], "text": "office"},
+        [{"code": "AMB"}],
+        [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB"}]}, {"text": "x"}],
+        {},
+        [],
+    ],
+)
+def test_class_is_read_in_every_shape_and_system(read: Callable[..., list[Inspected]], written: object) -> None:
+    """Coding or CodeableConcept, one or several, V2's codes or v3's: where a session was, not whether."""
+    found = meeting(read(encounter(**{"class": written})))
+
+    assert (SessionState.HELD, False) == (found.state, found.telehealth)
+
+
+VIDEO = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "VR"}
+
+
+@pytest.mark.parametrize(
+    "written", [VIDEO, [{"coding": [VIDEO]}], VIDEO | {"system": "urn:oid:2.16.840.1.113883.5.4"}, {"coding": VIDEO}]
+)
+def test_class_tells_a_visit_by_video(read: Callable[..., list[Inspected]], written: object) -> None:
+    """In R4's shape and in R5's, by v3's URL and by its OID."""
+    assert meeting(read(encounter(**{"class": written}))).telehealth
+
+
+def test_element_that_stands_alone_is_a_list_of_one(read: Callable[..., list[Inspected]]) -> None:
+    """As converters from XML write it."""
+    who = {"individual": {"reference": "Practitioner/a"}}
+    found = meeting(read(encounter(type={"coding": IPT["coding"][0]}, participant=who, reasonCode={"text": "x"})))
+    assert (SessionState.HELD, ("Practitioner/a",)) == (found.state, found.practitioners)
+
+    group = {"linkId": "g", "item": {"linkId": "/44260-8", "answer": coded(2)}}
+    (measure,) = measures(read(response([], item=group, questionnaire=None)))
+    assert 2 == measure.safety
+
+
+@pytest.mark.parametrize(
+    ("participant", "practitioners"),
+    [
+        ({"individual": {"reference": "Practitioner/a"}}, ("Practitioner/a",)),
+        ({"actor": {"reference": "PractitionerRole/r"}}, ("PractitionerRole/r",)),
+        (
+            {"individual": {"identifier": {"system": "http://hl7.org/fhir/sid/us-npi", "value": "17"}}},
+            ("Practitioner?identifier=http://hl7.org/fhir/sid/us-npi|17",),
+        ),
+        ({"individual": {"display": "somebody"}}, ()),
+        ({"actor": {"reference": "Patient/pat-1"}}, ()),
+    ],
+)
+def test_practitioner_is_known_by_reference_or_identifier(
+    read: Callable[..., list[Inspected]], participant: dict[str, Any], practitioners: tuple[str, ...]
+) -> None:
+    """And never by a name."""
+    assert practitioners == meeting(read(encounter(participant=[participant]))).practitioners
+
+
 # Encounter without class, period; impossible and odd times: the status and the code count the session.
 
 
@@ -351,6 +413,8 @@ def test_caps_hold_at_their_limits(read: Callable[..., list[Inspected]]) -> None
 
     assert not parked(read(session, limits=Limits(bytes=size)))
     assert [("too-large", None)] == parked(read(session, limits=Limits(bytes=size - 1)))
+    assert not parked(read(gzip.compress(orjson.dumps(session)), limits=Limits(bytes=size)))
+    assert [("too-large", None)] == parked(read(gzip.compress(orjson.dumps(session)), limits=Limits(bytes=size - 1)))
     assert not parked(read(session, limits=Limits(depth=5)))
     assert [("too-deep", None)] == parked(read(session, limits=Limits(depth=4)))
     assert not parked(read(answers, limits=Limits(items=9)))
@@ -684,6 +748,36 @@ def test_code_decides_and_what_contradicts_it_is_flagged(
     """Displays and words never count, and words are flagged; a code and its system that changed places are no code."""
     given = items(PHQ_9, [1] * 9)
     given[2]["answer"] = [answer]
+
+    (measure,) = measures(read(response(given)))
+
+    assert (points, contradicted) == (measure.items[2], 3 in measure.contradicted)
+
+
+@pytest.mark.parametrize(
+    ("answers", "points", "contradicted"),
+    [
+        ([coded(2), coded(2)], 2, False),
+        ([coded(1), coded(2)], None, True),
+        (
+            [{"valueCoding": {"system": SNOMED_CT, "code": "1"}, "extension": [{"url": ORDINAL, "valueDecimal": 2}]}],
+            2,
+            False,
+        ),
+        (
+            [{"valueCoding": {"system": "urn:site", "code": "B", "extension": [{"url": WEIGHT, "valueInteger": 2}]}}],
+            2,
+            False,
+        ),
+        ([{"valueCoding": {"system": "urn:site", "code": "B"}}], None, True),
+    ],
+)
+def test_several_answers_and_other_code_systems(
+    read: Callable[..., list[Inspected]], answers: list[dict[str, Any]], points: int | None, *, contradicted: bool
+) -> None:
+    """The same twice is one; two that differ are none; a code of another system counts by the score that it carries."""
+    given = items(PHQ_9, [1] * 9)
+    given[2]["answer"] = answers
 
     (measure,) = measures(read(response(given)))
 
