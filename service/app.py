@@ -17,6 +17,7 @@ from service.clients import destination_client, kafka_options, source_client
 from service.configuration import ConfigurationError, load_mappings, load_vendor_profiles
 from service.deliveries import Reconciler
 from service.domain.course import Phase
+from service.domain.facts import Code
 from service.fetching import Fetcher
 from service.gaps import GapWatch, searching
 from service.health import Condition, Health, health_app, serving
@@ -61,7 +62,10 @@ def now() -> datetime:
 
 def all_mappings(settings: Settings) -> dict[str, Mappings]:
     """Return the mappings of each source. Raises ConfigurationError or MappingError."""
-    return {source.id: load_mappings(settings, source.site) for source in settings.sources}
+    return {
+        source.id: load_mappings(settings, source.site).labelled(Code(*each.split("|")) for each in source.labels)
+        for source in settings.sources
+    }
 
 
 def feeds(settings: Settings, mappings: Mapping[str, Mappings]) -> dict[str, Feed]:

@@ -164,6 +164,11 @@ class Source(Transport):
     """Version of the full model that its resources are held against, by `inbound.conformance`; all are read."""
     envelope: Annotated[str, AfterValidator(_known_dialect)] | None = None
     """The one dialect that its records are in; without it, each record's is told by its content and headers."""
+    labels: tuple[Annotated[str, Field(pattern=r"^[^|\s]+\|[^|\s]+$")], ...] = ()
+    """Security labels, each `system|code`, that all courses of this source carry besides those of its resources.
+
+    As of a unit whose records are all under 42 CFR Part 2.
+    """
     site: str | None = None
     """File of `mappings/sites/`, without its ending, with this site's own codes and forms."""
 

@@ -363,7 +363,7 @@ class Course(Value, frozen=True):
     """How many encounter facts and how many questionnaire facts the course rests on."""
     responses: int
     labels: tuple[Code, ...]
-    """Security labels of its facts, sorted: every output carries them all."""
+    """Security labels of its facts and of its source, sorted: every output carries them all."""
     latest: datetime | None = None
     """The newest instant at which something that the course rests on was held, taken or written."""
     protocols: tuple[ProtocolSpan, ...] = ()

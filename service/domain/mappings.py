@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field
 
@@ -15,6 +17,9 @@ from service.domain.forms import FormMap
 from service.domain.instruments import Instrument
 from service.domain.protocols import CourseBounds, Protocol, SiteProtocol
 from service.domain.sourced import Coding, FileModel, Source, Threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class MappingError(ValueError):
@@ -77,7 +82,7 @@ class Mappings(FileModel):
     """Everything that the mapping files of one site say."""
 
     digest: str
-    """Hash of the files' bytes; part of every revision."""
+    """Hash of the files' bytes, and of the source's labels; part of every revision."""
     sources: dict[str, Source]
     courses: CourseBounds
     protocols: dict[str, Protocol]
@@ -99,6 +104,18 @@ class Mappings(FileModel):
     """Questionnaire canonical → linkId without leading slash → item index."""
     answer_texts: dict[str, Code]
     """Codes that answers in words stand for at this site, by the words `as_written`."""
+    labels: tuple[Code, ...] = ()
+    """Security labels that every course of the source carries besides its facts' own."""
+
+    def labelled(self, labels: Iterable[Code]) -> Self:
+        """Return the same mappings with these labels for every course: another digest, where there are any."""
+        ordered = tuple(sorted(set(labels)))
+        if not ordered:
+            return self
+        digest = blake2b(self.digest.encode(), digest_size=16)
+        for label in ordered:
+            digest.update("\0".join(("", *label)).encode())
+        return self.model_copy(update={"labels": ordered, "digest": digest.hexdigest()})
 
     def threshold(self, rule: str, name: str) -> float:
         """Return a rule's threshold."""

@@ -165,7 +165,7 @@ def _course(
         conditions=tuple(sorted({c for meeting in treatment.meetings for c in meeting.conditions})),
         encounters=len(treatment.meetings),
         responses=len({item.reference for item in treatment.measures}) + len(forms),
-        labels=tuple(sorted({label for item in _all(treatment) for label in item.labels})),
+        labels=tuple(sorted({label for item in _all(treatment) for label in item.labels}.union(mappings.labels))),
         latest=_latest(treatment, as_of),
         protocols=spans,
         follows=None if treatment.follows is None else course_id(patient, treatment.follows),

@@ -334,7 +334,7 @@ def _basis(course: Course) -> Iterator[Reason]:
         yield Reason(f"addresses: {', '.join(course.conditions)}", held, READ, field="conditions")
     if course.labels:
         text = f"security labels: {', '.join(sorted({label.code for label in course.labels}))}"
-        yield Reason(text, source="every output carries all labels of its facts", field="labels")
+        yield Reason(text, source="every output carries all labels of its facts and of its source", field="labels")
 
 
 def _documented(each: Documented, mappings: Mappings) -> Reason:
