@@ -13,7 +13,7 @@ from fhir.resources.R4B.auditevent import AuditEvent
 
 from service.domain.course import COURSE_NAMESPACE, uuid5
 from service.outbound.elements import AUTHOR, Element, instant, source_uri
-from service.outbound.ledger import load
+from service.outbound.ledger import load, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,17 +28,6 @@ _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
 _LETTERS: Mapping[Action, str] = {"create": "C", "update": "U", "delete": "D"}
 _PROFILES: Mapping[Action, str] = {"create": "PatientCreate", "update": "PatientUpdate", "delete": "PatientDelete"}
-_TYPES = {
-    "careplan": "CarePlan",
-    "goal": "Goal",
-    "task": "Task",
-    "flag": "Flag",
-    "provenance": "Provenance",
-    "note": "DocumentReference",
-    "score": "Observation",
-    "message": "Communication",
-}
-"""Resource type by the first part of a role in the ledger."""
 
 
 class Write(NamedTuple):
@@ -78,13 +67,13 @@ def writes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Write, 
 
 def _writes(before: Mapping[str, Remote], after: Mapping[str, Remote]) -> Iterator[Write]:
     for role, remote in sorted(after.items()):
-        kind, known = _TYPES[role.partition("/")[0]], before.get(role)
+        kind, known = type_of(role), before.get(role)
         if known is None or known.id != remote.id:
             yield Write("create", kind, remote.id, remote.version)
         elif known.version != remote.version or (remote.version is None and known.digest != remote.digest):
             yield Write("update", kind, remote.id, remote.version)
     for role in sorted(before.keys() - after.keys()):
-        yield Write("delete", _TYPES[role.partition("/")[0]], before[role].id, None)
+        yield Write("delete", type_of(role), before[role].id, None)
 
 
 def audit_event(told: Audited) -> Element:

@@ -17,6 +17,17 @@ if TYPE_CHECKING:
 
     from service.outbound.elements import Element
 
+_TYPES = {
+    "careplan": "CarePlan",
+    "goal": "Goal",
+    "task": "Task",
+    "flag": "Flag",
+    "provenance": "Provenance",
+    "note": "DocumentReference",
+    "score": "Observation",
+    "message": "Communication",
+}
+"""Resource type by the first part of a role."""
 _RELATIVE = re.compile(r"[A-Z][A-Za-z]+/[^/?#\s]+")
 
 
@@ -45,6 +56,11 @@ class Ledger:
     """By role; goals that the plan no longer has stay here."""
     unresolved: tuple[str, ...] = ()
     """Relative references that the server does not know; they are sent as identifiers."""
+
+
+def type_of(role: str) -> str:
+    """Return the type of the resource that plays a role."""
+    return _TYPES[role.partition("/")[0]]
 
 
 def dump(ledger: Ledger) -> dict[str, Any]:

@@ -269,6 +269,8 @@ def _identity(stated: Stated) -> tuple[str, ...]:
         return ()
     if "identifier" in stated.searched_by:
         return ("No conditional create: it is searched by identifier before it is created.",)
+    if not stated.searched_by.isdisjoint({"patient", "subject"}):
+        return ("No conditional create: it is looked for among the patient's own before it is created.",)
     return ("No conditional create and no search by identifier: after a lost answer a duplicate is possible.",)
 
 

@@ -9,7 +9,7 @@ from service.outbound.additions import add
 from service.outbound.careplan import WITHDRAWN
 from service.outbound.elements import CAREPLAN
 from service.outbound.identity import Place, establish
-from service.outbound.ledger import Remote, digest
+from service.outbound.ledger import Remote, digest, type_of
 from service.outbound.merging import RETIRED, STATUS, canonical, entries, merge, retired
 from service.outbound.terms import Versions
 from service.rest.client import Conflict, Created, FhirClient, Found
@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from service.outbound.terms import Taken, Terms
 
 MERGES = 5  # how often one delivery re-reads a resource that somebody keeps changing
-
-_TYPES = {
-    "careplan": "CarePlan",
-    "goal": "Goal",
-    "task": "Task",
-    "flag": "Flag",
-    "provenance": "Provenance",
-    "note": "DocumentReference",
-    "score": "Observation",
-    "message": "Communication",
-}
-"""Resource type by the first part of a role."""
 
 
 @dataclass(slots=True)
@@ -132,7 +120,7 @@ class Writing:
         What the server no longer lets be updated stays as it is.
         """
         for role, known in list(self.remotes.items()):
-            kind = _TYPES[role.partition("/")[0]]
+            kind = type_of(role)
             taken = self.terms.taken.get(kind)
             # A Provenance has no status and stays true; a message was sent, unless it never should have been.
             status = WITHDRAWN if withdrawn and kind in STATUS else RETIRED.get(kind)

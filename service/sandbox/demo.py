@@ -25,6 +25,7 @@ from service.configuration import load_mappings, load_settings
 from service.domain import state
 from service.sandbox.demo_table import MOST_ROWS, attention, table
 from service.sandbox.disorder import Counts, counts, shuffle
+from service.sandbox.documents import documents_only
 from service.sandbox.events import CLINIC
 from service.sandbox.hapi import FhirServer
 from service.sandbox.kafka import Broker
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from service.domain.course import Course
     from service.domain.mappings import Mappings
     from service.sandbox.events import Event
+    from service.sandbox.mask import Mask
     from service.sandbox.patients import SyntheticPatient
     from service.settings import Settings
 
@@ -50,6 +52,8 @@ UNAVAILABLE = 69
 INTERRUPTED = 130
 """Exit code after Ctrl-C before the table, as a shell counts it."""
 READY_S = 60.0
+_AS = {"topic": "records of a Kafka topic", "document": "notes"}
+"""What a plan is at its destination, by the route; by any other it is resources."""
 WIDTH = 150
 """Columns of the table where no terminal says how wide it may be."""
 
@@ -90,6 +94,8 @@ class _Site:
 
     broker: Broker
     server: FhirServer | None
+    documents: Mask | None
+    """A second EHR, which takes only documents."""
     config: Path
     settings: Settings
     mappings: Mappings
@@ -111,8 +117,9 @@ class _Demo:
         site = self._start(stack, fhir=fhir)
         service = self._prepare(stack, site)
         began = time.monotonic()
-        standing, courses = asyncio.run(self._replay(site, service))
+        standing, courses, places = asyncio.run(self._replay(site, service))
         self._summary(standing, counts(self.events), time.monotonic() - began)
+        self._places(places)
         self._table(courses, site)
         without = {each.patient_id for each in self.people} - {course.patient_id for course in courses}
         incomplete = ""
@@ -147,15 +154,21 @@ class _Demo:
             what = "Kafka and the FHIR server" if fhir else "Kafka"
             bars.add_task(f"Starting {what}", total=None, size="")
             start_all(parts)
+        documents = documents_only(server.base) if server else None
+        if documents is not None:
+            documents.start()
+            stack.callback(documents.stop)
         folder = Path(tempfile.mkdtemp(prefix="ipt-bridge-demo-"))
         stack.push(lambda kind, *_: _forget(folder, failed=kind is not None and issubclass(kind, Exception)))
         config = folder / "ipt-bridge.toml"
-        config.write_text(_config(broker, server, folder))
+        config.write_text(_config(broker, server, documents, folder))
         settings = load_settings(config)
         place = f"store  {settings.store.place}"
         chart = f"FHIR server {server.version}  {server.base}   " if server else ""
         self._say(f"Kafka {broker.version}  {broker.bootstrap}   {chart}{place}", "dim")
-        return _Site(broker, server, config, settings, load_mappings(settings))
+        if documents is not None:
+            self._say(f"A second EHR, which takes only documents  {documents.base}", "dim")
+        return _Site(broker, server, documents, config, settings, load_mappings(settings))
 
     def _prepare(self, stack: ExitStack, site: _Site) -> Child:
         """Make topics and tables, write the charts, and start the service."""
@@ -174,8 +187,11 @@ class _Demo:
             service.wait_until(lambda: _answers(ready), deadline_s=READY_S)
         return service
 
-    async def _replay(self, site: _Site, service: Child) -> tuple[Standing, list[Course]]:
-        """Send the events, watch the service, and return where it stands and all courses by patient."""
+    async def _replay(self, site: _Site, service: Child) -> tuple[Standing, list[Course], list[tuple[str, str | None]]]:
+        """Send the events, watch the service; return where it stands, all courses by patient, and plans' ways.
+
+        A way is a destination's name and the route by which it got a plan.
+        """
         async with await Store.open(site.settings.store.sqlalchemy_url()) as store:
             group = site.settings.kafka.group_id
             watch = Watch(site.broker.bootstrap, group, store, lambda: service.running, str(site.log))
@@ -195,7 +211,13 @@ class _Demo:
                 for stored in await store.operators.courses_of_patient(patient.patient_id)
                 if not stored.gone
             ]
-        return standing, courses
+            ways = [
+                (each.destination, each.route)
+                for course in courses
+                for each in await store.operators.deliveries(course.id)
+                if each.seen is not None
+            ]
+        return standing, courses, ways
 
     def _bars(self) -> Progress:
         columns = (TextColumn("{task.description:<32}"), BarColumn(), TextColumn("{task.completed:,.0f}"))
@@ -208,6 +230,14 @@ class _Demo:
         events = f"events {of.events:,} ({of.duplicates} duplicates, {of.late} late, {of.amended} amended)"
         plans = f"courses {standing.courses}   plans delivered {standing.delivered} of {standing.courses}"
         self._say(f"{events}   parked {standing.parked}   {plans}   {seconds:.1f} s", "bold")
+        self._say("")
+
+    def _places(self, ways: Sequence[tuple[str, str | None]]) -> None:
+        """Print how many plans stand at each destination, and as what."""
+        for destination in dict.fromkeys(name for name, _ in ways):
+            routes = [route for name, route in ways if name == destination]
+            kinds = sorted({_AS.get(route or "", "resources") for route in routes})
+            self._say(f" {destination:<10} {len(routes)} plans as {' and '.join(kinds)}")
         self._say("")
 
     def _table(self, courses: Sequence[Course], site: _Site) -> None:
@@ -229,6 +259,9 @@ class _Demo:
             if site.server is not None:
                 plan = f"{site.server.base}/CarePlan/{course.resource_id('careplan')}"
                 lines.append((f"curl -s {plan}", "the plan in the chart"))
+            if site.documents is not None:
+                notes = f"{site.documents.base}/DocumentReference?patient={course.patient_id}"
+                lines.append((f"curl -s {notes}", "the plan as notes, at the second EHR"))
         for place, (command, meaning) in enumerate(lines):
             self._say(f"{'Next:' if place == 0 else '':<6} {command:<34}  {meaning}")
         self._say("Ctrl-C stops everything.")
@@ -252,11 +285,14 @@ def _forget(folder: Path, *, failed: bool) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _config(broker: Broker, server: FhirServer | None, folder: Path) -> str:
+def _config(broker: Broker, server: FhirServer | None, documents: Mask | None, folder: Path) -> str:
     """The service's settings, as an operator writes them."""
     topic_lines = "".join(f'  {{ name = "{name}", resource_type = "{kind}" }},\n' for kind, name in TOPICS.items())
     store = orjson.dumps(f"sqlite:///{folder / 'demo.sqlite'}").decode()  # JSON's strings are TOML's too
-    chart = f'\n[[destinations]]\nkind = "fhir"\nname = "ehr"\nbase = "{server.base}"\n' if server else ""
+    ehrs = (("ehr", server), ("documents", documents))
+    chart = "".join(
+        f'\n[[destinations]]\nkind = "fhir"\nname = "{name}"\nbase = "{ehr.base}"\n' for name, ehr in ehrs if ehr
+    )
     return f"""\
 [kafka]
 bootstrap = "{broker.bootstrap}"

@@ -44,6 +44,12 @@ def test_demo_plays_every_patient_and_delivers_every_plan(options: tuple[str, ..
     assert f"plans delivered {patients} of {patients}" in played.stdout
     assert "parked 3" in played.stdout
     assert ("FHIR server" in played.stdout) == ("--no-fhir" not in options)
+    assert ("A second EHR, which takes only documents" in played.stdout) == ("--no-fhir" not in options)
+    ways = re.findall(r"^ (\w+) +(\d+) plans as (.+)$", played.stdout, re.MULTILINE)
+    expected = [("kafka", str(patients), "records of a Kafka topic")]
+    if "--no-fhir" not in options:
+        expected = [("documents", "3", "notes"), ("ehr", "3", "resources"), *expected]
+    assert expected == ways
     assert re.search(r"grief and loss +\d+ [▁-█]+ +\d+ ↓", rows(played.stdout)["P-0001"])
     assert "! self-harm item answered" in rows(played.stdout)["P-0003"]
 

@@ -88,6 +88,7 @@ def test_a_server_that_does_not_state_client_ids_chooses_ids(
     [
         ({"conditionalCreate": True}, None),
         ({"searchParam": [{"name": "identifier"}]}, "searched by identifier before"),
+        ({"searchParam": [{"name": "patient"}]}, "among the patient's own before"),
         ({"conditionalCreate": False, "conditionalUpdate": False}, "a duplicate is possible"),
     ],
 )
