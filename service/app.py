@@ -14,7 +14,7 @@ import structlog
 from service.backfill.catching_up import catch_up
 from service.backfill.portions import topic_of
 from service.clients import destination_client, kafka_options, source_client
-from service.configuration import ConfigurationError, load_mappings, load_vendor_profiles
+from service.configuration import check_profile, load_mappings, load_vendor_profiles
 from service.deliveries import Reconciler
 from service.domain.course import Phase
 from service.domain.facts import Code
@@ -118,9 +118,7 @@ def _destination(
 ) -> Destination:
     if isinstance(each, KafkaDestination):
         return TopicDestination(each.name, each.topic, connection=kafka_options(settings.kafka))
-    if each.profile is not None and each.profile not in profiles:
-        msg = f"The destination {each.name}: no profile {each.profile}. Name one of {', '.join(sorted(profiles))}."
-        raise ConfigurationError(msg)
+    check_profile(each.name, each.profile, profiles)
     client = destination_client(each)
     agreement = Agreement(each.name, client, profiles, Wishes(each.profile, each.scores))
     at_once = each.concurrency or settings.deliveries.concurrency

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from service.clients import destination_client, source_client, tls_of, token_endpoint
-from service.configuration import ConfigurationError
+from service.configuration import ConfigurationError, check_profile
 from service.outbound.negotiation import Way, negotiate
 from service.rest.capabilities import NotNegotiable, read_statement
 from service.rest.client import FhirClient
@@ -57,6 +57,7 @@ async def check_destination(destination: FhirDestination, profiles: Mapping[str,
     """Return what writing plans to a FHIR server would be like. Nothing is stored there."""
     what = f"FHIR server {destination.name}"
     try:
+        check_profile(destination.name, destination.profile, profiles)
         client = destination_client(destination)
     except ConfigurationError as error:
         return [Check(what, ok=False, text=str(error))]
@@ -66,7 +67,7 @@ async def check_destination(destination: FhirDestination, profiles: Mapping[str,
         if documents is None:
             return server.found
         try:
-            routes = negotiate(*documents, profiles, base=destination.base)
+            routes = negotiate(*documents, profiles, base=destination.base, profile=destination.profile)
         except NotNegotiable as refused:
             server.wrong("", str(refused))
             return server.found

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -127,6 +127,13 @@ def load_vendor_profiles(settings: Settings) -> dict[str, VendorProfile]:
     Raises ConfigurationError without the folder, MappingError where a file is wrong.
     """
     return vendor_profiles(read_mapping_files(mappings_folder(settings)))
+
+
+def check_profile(name: str, profile: str | None, profiles: Collection[str]) -> None:
+    """Raise ConfigurationError where the destination `name` is given a vendor profile that there is none of."""
+    if profile is not None and profile not in profiles:
+        known = ", ".join(sorted(profiles))
+        raise ConfigurationError(f"The destination {name}: there is no profile {profile}. Name one of {known}.")
 
 
 def _path_of(name: str) -> Path | None:

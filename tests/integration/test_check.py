@@ -241,6 +241,15 @@ async def test_a_server_that_is_away_is_wrong(profiles: dict[str, VendorProfile]
     assert [("server", "wrong")] == told(checks)
 
 
+async def test_a_profile_that_there_is_none_of_is_wrong(profiles: dict[str, VendorProfile]) -> None:
+    """Before anything is asked; the ones that there are are named."""
+    named = FhirDestination(kind="fhir", base="http://127.0.0.1:9/fhir", profile="epik")
+    checks = await check_destination(named, profiles)
+
+    assert [("server", "wrong")] == told(checks)
+    assert "there is no profile epik. Name one of aidbox, athenahealth" in checks[0].text
+
+
 async def test_a_source_is_tried_for_what_is_read_there(ehr: GuardedEhr, tmp_path: Path) -> None:
     """Reading and searching alone, and the scopes for that."""
     scopes = "system/Encounter.rs system/Patient.s"
