@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import pytest
 import structlog
 from sqlalchemy import text
 
+from service import app
 from service.gaps import GapWatch
-from service.inbound.records import Record
+from service.inbound.records import Limits, Record
+from service.meter import Meter
 from service.rest.errors import Transient
+from service.settings import Inbound, Settings
 from service.store import FeedRate, StoreError
 from service.store.dialects import create_engine
 from tests.synthetic import SOURCE
-from tests.workers import END, Clock, weekly
+from tests.workers import END, TOPICS, Clock, weekly
 
 if TYPE_CHECKING:
+    from service.domain.mappings import Mappings
     from service.store import EventGap, Store
     from tests.workers import Worker
 
@@ -174,3 +178,24 @@ async def test_what_a_gap_hides_is_searched_for_until_it_is_found(one: Worker, c
 def gauge(worker: Worker) -> float | None:
     """Return how many gaps a worker's metrics show."""
     return worker.vitals.metrics.registry.get_sample_value("ipt_bridge_event_gaps", {"source": SOURCE.id})
+
+
+async def test_sampled_deviations_are_stored_by_path(one: Worker) -> None:
+    """With how many resources were held against the model; reading them is another matter."""
+    one.intake.meter = Meter(dict.fromkeys(TOPICS, SOURCE), Limits())
+    odd = {"resourceType": "Encounter", "id": "e_1", "status": "finished", "class": {"code": "AMB"}}
+    await take(one, record(odd, 0))
+    await one.intake.tell()
+
+    assert {"Encounter.id": 1} == (await one.store.sources.overview(SOURCE.id, END)).deviations
+    assert {("Encounter", "irrelevant"): 1, ("Encounter", "deviating"): 1} == await rates(one.store)
+
+
+@pytest.mark.parametrize("mode", ["off", "sample", "enforce"])
+def test_conformance_is_metered_as_the_settings_say(mode: str, mappings: Mappings) -> None:
+    """Nothing is looked at twice: what is enforced needs no samples."""
+    settings = Settings(inbound=Inbound(conformance=mode))
+    made = app.intake(settings, cast("Store", None), app.vitals_of(settings), {"main": mappings})
+    contexts = {feed.context.enforces for feed in app.feeds(settings, {"main": mappings}).values()}
+
+    assert (mode == "sample", {mode == "enforce"}) == (made.meter is not None, contexts)

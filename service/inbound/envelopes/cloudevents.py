@@ -18,16 +18,14 @@ from service.inbound.times import parse_time
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.inbound.changes import Change
-    from service.inbound.envelopes.document import Document
-    from service.inbound.records import Unreadable
+    from service.inbound.envelopes.document import Document, Found
 
 _REQUIRED = ("specversion", "type", "source")
 _PREFIX = "ce_"
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
-def structured(document: Document) -> list[Change | Unreadable] | None:
+def structured(document: Document) -> Found | None:
     """Open an event that is one JSON object."""
     content = document.content
     if not all(name in content for name in _REQUIRED):
@@ -36,7 +34,7 @@ def structured(document: Document) -> list[Change | Unreadable] | None:
     return _changes(content, content.get(name), document, document.path + name)
 
 
-def binary(document: Document) -> list[Change | Unreadable] | None:
+def binary(document: Document) -> Found | None:
     """Open data whose event stands in the headers."""
     attributes = attributes_of(document.headers)
     if not attributes:
@@ -62,7 +60,7 @@ def event_of(attributes: Mapping[str, Any], document: Document) -> Event:
     )
 
 
-def _changes(attributes: Mapping[str, Any], data: object, document: Document, path: str) -> list[Change | Unreadable]:
+def _changes(attributes: Mapping[str, Any], data: object, document: Document, path: str) -> Found:
     if azure.is_azure(text_of(attributes.get("type"))):
         return azure.named_by(attributes, object_of(data), document)
     return changes(event_of(attributes, document), data, document, path)

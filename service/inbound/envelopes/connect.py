@@ -9,14 +9,12 @@ from service.inbound.envelopes.document import Event
 from service.inbound.envelopes.held import changes
 
 if TYPE_CHECKING:
-    from service.inbound.changes import Change
-    from service.inbound.envelopes.document import Document
-    from service.inbound.records import Unreadable
+    from service.inbound.envelopes.document import Document, Found
 
 _WRAPPER = frozenset({"schema", "payload"})
 
 
-def wrapped(document: Document) -> list[Change | Unreadable] | None:
+def wrapped(document: Document) -> Found | None:
     """Open `{"schema", "payload"}` around a resource or a Bundle, be it an object or a string."""
     content = document.content
     if content.keys() != _WRAPPER or content["payload"] is None:

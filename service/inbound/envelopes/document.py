@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,6 +54,10 @@ class Opened(NamedTuple):
     """Name of the dialect; empty where none knows the record."""
     changes: Sequence[Change | Unreadable]
     notices: tuple[Notice, ...] = ()
+
+
+Found: TypeAlias = "Sequence[Change | Unreadable] | Opened"
+"""What a recogniser gives back: the changes, or all of it where a notification says more."""
 
 
 class Event(NamedTuple):

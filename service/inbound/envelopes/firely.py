@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.inbound.envelopes.document import Event, object_of, text_of
-from service.inbound.envelopes.held import changes, operation
+from service.inbound.envelopes.held import changes, changes_of, operation
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import Target, resource_id
 from service.inbound.times import parse_time
@@ -38,7 +38,7 @@ def event(document: Document) -> list[Change | Unreadable] | None:
         place = Target(resource_type, identity, version) if resource_type and identity else None
         try:
             happened = Event(operation(each["changeType"], f"{path}.changeType"), place, time)
-            found += changes(happened, each.get("resource"), document, f"{path}.resource")
+            found += changes_of(changes(happened, each.get("resource"), document, f"{path}.resource"))
         except Unreadable as problem:
             found.append(problem)
     return found

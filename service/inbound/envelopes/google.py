@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from service.inbound.envelopes.document import Event, text_of
-from service.inbound.envelopes.held import changes, decoded_text, operation
+from service.inbound.envelopes.held import changes, changes_of, decoded_text, operation
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import named
 from service.inbound.times import parse_time
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.inbound.changes import Change
-    from service.inbound.envelopes.document import Document
+    from service.inbound.envelopes.document import Document, Found
 
 _ATTRIBUTES = ("action", "payloadType", "lastUpdatedTime", "versionId")
 _NAME_ONLY = "NameOnly"
@@ -29,7 +29,7 @@ _RFC_1123 = re.compile(
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def message(document: Document) -> list[Change | Unreadable] | None:
+def message(document: Document) -> Found | None:
     """Open `{"message": {"attributes": {"action", "resourceType", …}, "data": base64}}`, or the message alone."""
     content, path = document.content, document.path
     wrapped = content.get("message")
@@ -52,7 +52,7 @@ def pulled(document: Document) -> list[Change | Unreadable] | None:
         path = f"{document.path}receivedMessages[{index}]"
         try:
             inner = document._replace(content=each if isinstance(each, dict) else {}, path=f"{path}.")
-            found += message(inner) or [Unreadable(Reason.UNKNOWN_ENVELOPE, path)]
+            found += changes_of(message(inner) or [Unreadable(Reason.UNKNOWN_ENVELOPE, path)])
         except Unreadable as problem:
             found.append(problem)
     return found
@@ -66,9 +66,7 @@ def from_headers(headers: Mapping[str, str], text: bytes) -> dict[str, object] |
     return {"attributes": attributes, "data": text.decode(errors="replace")}
 
 
-def _changes(
-    attributes: Mapping[str, object], data: object, document: Document, path: str
-) -> list[Change | Unreadable]:
+def _changes(attributes: Mapping[str, object], data: object, document: Document, path: str) -> Found:
     happened = operation(attributes["action"], f"{path}attributes.action")
     time = _time(text_of(attributes.get("lastUpdatedTime")), document)
     version = text_of(attributes.get("versionId")) or None

@@ -12,15 +12,13 @@ from service.inbound.envelopes.held import changes, operation
 from service.inbound.references import named
 
 if TYPE_CHECKING:
-    from service.inbound.changes import Change
-    from service.inbound.envelopes.document import Document
-    from service.inbound.records import Unreadable
+    from service.inbound.envelopes.document import Document, Found
 
 
 _OWN = frozenset({"payload", "payloadId", "resourceId"})
 
 
-def message(document: Document) -> list[Change | Unreadable] | None:
+def message(document: Document) -> Found | None:
     """Open `{"headers": …, "payload": {"operationType", "resourceId", "payload"}}`, or its payload alone."""
     payload, path = object_of(document.content.get("payload")), f"{document.path}payload."
     if "operationType" not in payload:

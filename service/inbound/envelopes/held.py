@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from service.inbound.bundles import open_bundle
 from service.inbound.changes import Change, Operation
 from service.inbound.documents import parse
+from service.inbound.envelopes.document import Opened
 from service.inbound.envelopes.notifications import notification
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import resource_id
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from service.inbound.envelopes.document import Document, Event
+    from service.inbound.envelopes.document import Document, Event, Found
     from service.inbound.records import Limits
 
 _URL_SAFE = str.maketrans("-_", "+/")
@@ -50,7 +51,7 @@ def operation(word: object, path: str) -> Operation:
     return found
 
 
-def changes(event: Event, held: object, document: Document, path: str) -> list[Change | Unreadable]:
+def changes(event: Event, held: object, document: Document, path: str) -> Found:
     """Return what an event amounts to: of the resource or Bundle that it holds, else of the resource it names.
 
     `held` may be an object, JSON as a string, or base64 of it; None if there is none.
@@ -70,11 +71,16 @@ def changes(event: Event, held: object, document: Document, path: str) -> list[C
     if resource_type == "Bundle":
         above = path.removesuffix("Bundle") if path.endswith("Bundle") else f"{path}."
         told = notification(document._replace(content=content, path=above))
-        return list(told.changes if told else open_bundle(content, document.source, document.limits, path))
+        return told or list(open_bundle(content, document.source, document.limits, path))
     identity = resource_id(content.get("id"))
     if place is not None and not identity and place.resource_type == resource_type:
         identity = place.resource_id
     return [_change(event, resource_type, identity, content, path)]
+
+
+def changes_of(found: Found) -> Sequence[Change | Unreadable]:
+    """Return the changes alone of what was found."""
+    return found.changes if isinstance(found, Opened) else found
 
 
 def _deleted(event: Event, held: object, document: Document, path: str) -> Change:

@@ -10,12 +10,10 @@ from service.inbound.references import named
 from service.inbound.times import parse_time
 
 if TYPE_CHECKING:
-    from service.inbound.changes import Change
-    from service.inbound.envelopes.document import Document
-    from service.inbound.records import Unreadable
+    from service.inbound.envelopes.document import Document, Found
 
 
-def event(document: Document) -> list[Change | Unreadable] | None:
+def event(document: Document) -> Found | None:
     """Open `{"lastUpdated", "location", "operationType", "resourceId", "resource"}`; a large resource is left out."""
     content, path = document.content, document.path
     if "operationType" not in content or "location" not in content:

@@ -11,15 +11,14 @@ from service.inbound.records import Reason, Unreadable
 from service.inbound.references import named
 
 if TYPE_CHECKING:
-    from service.inbound.changes import Change
-    from service.inbound.envelopes.document import Document
+    from service.inbound.envelopes.document import Document, Found
 
 _DELETED = "x-medplum-deleted-resource"
 _INTERACTION = "x-medplum-interaction"
 _SUBSCRIPTION = "x-medplum-subscription"
 
 
-def delivery(document: Document) -> list[Change | Unreadable] | None:
+def delivery(document: Document) -> Found | None:
     """Open a resource with Medplum's headers; a delete's body is `{}`."""
     headers = document.headers
     if _DELETED in headers:

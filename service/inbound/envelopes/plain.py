@@ -13,7 +13,7 @@ from service.inbound.references import resource_id
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from service.inbound.envelopes.document import Document
+    from service.inbound.envelopes.document import Document, Found
     from service.inbound.records import Unreadable
 
 _ENTRY = frozenset({"resource", "fullUrl", "request", "response", "search", "link", "id", "extension"})
@@ -43,7 +43,7 @@ def bundle(document: Document) -> list[Change | Unreadable] | None:
     return list(open_bundle(document.content, document.source, document.limits, f"{document.path}Bundle"))
 
 
-def entry(document: Document) -> list[Change | Unreadable] | None:
+def entry(document: Document) -> Found | None:
     """Open a Bundle entry that stands alone: `{"resource": …}`, or with its request and no resource."""
     content = document.content
     if not content.keys() <= _ENTRY or not (content.get("resource") or content.get("request")):

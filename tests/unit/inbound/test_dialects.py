@@ -70,6 +70,8 @@ def told(result: Opened) -> dict[str, Any]:
                 "subscription": each.subscription,
                 "status": each.status,
                 "numbers": list(each.numbers),
+                "total": each.total,
+                "happened": each.happened.isoformat() if each.happened else None,
             }
             for each in result.notices
         ],
