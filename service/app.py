@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
 
 from service.backfill.catching_up import catch_up
-from service.backfill.portions import topic_of
+from service.backfill.portions import record_of, topic_of
 from service.clients import destination_client, kafka_options, source_client
 from service.configuration import check_profile, load_mappings, load_vendor_profiles
 from service.deliveries import Reconciler
@@ -36,7 +37,7 @@ from service.stream import Stream
 from service.vitals import Vitals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from service.domain.mappings import Mappings
     from service.domain.vendors import VendorProfile
@@ -122,7 +123,8 @@ def _destination(
     client = destination_client(each)
     agreement = Agreement(each.name, client, profiles, Wishes(each.profile, each.scores))
     at_once = each.concurrency or settings.deliveries.concurrency
-    return EhrDestination(each.name, client, at_once=at_once, agreement=agreement)
+    ehr_of = [source.id for source in settings.sources if source.fhir_base == each.base]
+    return EhrDestination(each.name, client, at_once=at_once, agreement=agreement, ehr_of=ehr_of)
 
 
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:
@@ -187,21 +189,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                 log.info("the mappings have changed; patients are projected again", source=name, patients=again)
         if late := await store.take_up(now()):
             log.info("patients that a worker put off are projected first", patients=late)
-        places = destinations(settings)
-        for each in places:
-            stack.push_async_callback(each.close)
-            behind = await store.deliveries.bring_up_to_date(each.name, now())
-            log.info("destination", name=each.name, behind=behind)
-        reconcilers = [
-            Reconciler(store, place, mappings, settings.deliveries, vitals, withhold=configured.withhold)
-            for place, configured in zip(places, settings.destinations, strict=True)
-        ]
-
-        def wake() -> None:
-            for reconciler in reconcilers:
-                reconciler.wake()
-
         loop = intake(settings, store, vitals, mappings)
+        reconcilers: list[Reconciler] = []
+        wake = partial(_wake, reconcilers)
+        places = await _places(settings, mappings, store, loop, reconcilers, vitals, stack)
         fetchers = await _fetchers(settings, mappings, store, loop, wake, vitals, stack)
         topics = [topic.name for source in settings.sources for topic in source.topics]
         stream = Stream(settings.kafka, topics, loop, on_change=wake, vitals=vitals)
@@ -225,6 +216,40 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             log.info("stopping")
         await _told(loop)
     log.info("stopped")
+
+
+def _wake(reconcilers: Sequence[Reconciler]) -> None:
+    for reconciler in reconcilers:
+        reconciler.wake()
+
+
+async def _places(  # noqa: PLR0913, PLR0917 - what `serve` has made
+    settings: Settings,
+    mappings: Mapping[str, Mappings],
+    store: Store,
+    loop: Intake,
+    reconcilers: list[Reconciler],
+    vitals: Vitals,
+    stack: AsyncExitStack,
+) -> list[Destination]:
+    """Return the destinations, closed with the stack; what brings each up to date is added to `reconcilers`."""
+
+    async def take_in(source: str, tasks: Sequence[Mapping[str, Any]]) -> None:
+        records = [record_of(source, orjson.dumps(task), now()) for task in tasks]
+        if await loop.process(await loop.read(records)):
+            _wake(reconcilers)
+
+    places = destinations(settings)
+    for place, configured in zip(places, settings.destinations, strict=True):
+        stack.push_async_callback(place.close)
+        behind = await store.deliveries.bring_up_to_date(place.name, now())
+        log.info("destination", name=place.name, behind=behind)
+        reconcilers.append(
+            Reconciler(
+                store, place, mappings, settings.deliveries, vitals, withhold=configured.withhold, take_in=take_in
+            )
+        )
+    return places
 
 
 def _searches(

@@ -28,7 +28,7 @@ from service.store.errors import is_transient
 from service.store.values import PATIENT_MISSING, Delivered, Postponed, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from service.domain.course import Course
     from service.domain.facts import Code
@@ -40,8 +40,13 @@ if TYPE_CHECKING:
     from service.store.values import Claimed
     from service.vitals import Vitals
 
+    TakeIn = Callable[[str, Sequence[Mapping[str, Any]]], Awaitable[None]]
+    """Takes the id of a source, and Tasks as its events would bring them."""
+
 log = structlog.get_logger(__name__)
 
+DATABASE = "database"
+"""Outcome of a delivery that arrived while the database was away: it is made again, which changes nothing there."""
 FAILED = "failed"
 """Reason code of a delivery that failed for a reason that nobody foresaw."""
 _REASONS: dict[type[Exception], str] = {InvalidPlan: "invalid-plan"}
@@ -87,11 +92,16 @@ class Reconciler:
         vitals: Vitals,
         *,
         withhold: Collection[str] = (),
+        take_in: TakeIn | None = None,
     ) -> None:
-        """`mappings` by source; a course with a label among `withhold` (`system|code`, or `code`) is not sent."""
+        """`mappings` by source; a course with a label among `withhold` (`system|code`, or `code`) is not sent.
+
+        `take_in` takes Tasks that clinicians completed at the destination, as the stream's events are taken.
+        """
         self._store = store
         self._destination = destination
         self._withhold = frozenset(withhold)
+        self._take_in = take_in
         self._mappings = mappings
         self._lease = timedelta(seconds=settings.lease_s)
         self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)
@@ -252,7 +262,7 @@ class Reconciler:
             attempts=claimed.attempts,
             wait_s=round(wait.total_seconds(), 1),
         )
-        if error.code == CONFLICT:
+        if error.code in {CONFLICT, DATABASE}:
             self._breaker.succeeded(now)
         elif self._breaker.failed(now, error.retry_after, random.random(), claimed.course_id):  # noqa: S311 - as above
             left_alone = (self._breaker.next_at(now) - now).total_seconds()
@@ -305,6 +315,7 @@ class Reconciler:
         if len(told) == len(course.labels):
             make = retract if claimed.gone else render
             delivered = await self._destination.deliver(self._delivery(claimed, make(course, self._of(course))))
+            await self._answered(course.source, delivered.completed)
             return delivered.route, delivered.ledger, delivered.respected
         if claimed.seen is None or claimed.route == Route.WITHHELD:
             return Route.WITHHELD, claimed.remote, ()
@@ -312,6 +323,18 @@ class Reconciler:
         plan = withheld(replace(course, labels=told), self._of(course))
         delivered = await self._destination.deliver(self._delivery(claimed, plan))
         return Route.WITHHELD, delivered.ledger, delivered.respected
+
+    async def _answered(self, source: str, completed: Sequence[Mapping[str, Any]]) -> None:
+        """Let Tasks answer their findings before the delivery is acknowledged: told twice, they answer once."""
+        if self._take_in is None or not completed:
+            return
+        try:
+            await self._take_in(source, completed)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            message = "The database does not take what clinicians answered. It is tried again by itself."
+            raise Transient(DATABASE, message) from None
 
     def _is_withheld(self, label: Code) -> bool:
         return not self._withhold.isdisjoint((label.code, f"{label.system}|{label.code}"))

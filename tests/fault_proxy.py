@@ -15,7 +15,7 @@ import httpx
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 PASSED_ON = ("content-type", "if-match", "if-none-exist", "prefer", "accept")
 PASSED_BACK = ("content-type", "etag", "location", "content-location", "last-modified")
@@ -60,6 +60,8 @@ class FaultProxy:
     """Whether a request (method, target, body) is one of those that the faults wait for."""
     faults: list[Fault] = field(default_factory=list)
     """Those to come, one a request."""
+    before: Callable[[], Awaitable[None]] | None = None
+    """What happens to the world before each request is passed on."""
     met: int = 0
     """How many requests met one."""
     asked: list[str] = field(default_factory=list)
@@ -84,6 +86,8 @@ class FaultProxy:
         headers = {name.lower(): value.strip() for name, _, value in pairs}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.asked.append(f"{method} {target}")
+        if self.before is not None:
+            await self.before()
         if self.faults and self.meets(method, target, body):
             self.met += 1
             await self._go_wrong(self.faults.pop(0), method, target, headers, body, writer)

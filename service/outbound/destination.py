@@ -55,6 +55,8 @@ class Delivered:
     route: Route
     respected: tuple[str, ...] = ()
     """Statuses that a clinician set and that were left as they are: `careplan completed`."""
+    completed: tuple[Mapping[str, Any], ...] = ()
+    """Tasks that a clinician completed there, as events would bring them: answers to what the plan asks."""
 
 
 class Destination(Protocol):

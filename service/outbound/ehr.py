@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from service.outbound.completed import completed
 from service.outbound.destination import Delivered, Route
 from service.outbound.ledger import Ledger, dump, load, localised, names, references
 from service.outbound.negotiation import BY_ITSELF, Way
@@ -37,12 +39,21 @@ class EhrDestination:
     elements are replaced; a plan that a clinician ended stays ended.
     """
 
-    def __init__(self, name: str, client: FhirClient, *, at_once: int = 4, agreement: Agreement | None = None) -> None:
-        """Without an `agreement` the server is one that takes everything."""
+    def __init__(
+        self,
+        name: str,
+        client: FhirClient,
+        *,
+        at_once: int = 4,
+        agreement: Agreement | None = None,
+        ehr_of: Collection[str] = (),
+    ) -> None:
+        """Without an `agreement` the server is one that takes everything; `ehr_of` are the sources whose EHR it is."""
         self.name: Final = name
         self.at_once: Final = at_once
         self._client = client
         self._agreement = agreement
+        self._ehr_of = frozenset(ehr_of)
 
     async def follow(self, stop: asyncio.Event, on_change: Callable[[], None]) -> None:
         """Ask the server what it takes, at once and again and again, until `stop` is set."""
@@ -54,7 +65,14 @@ class EhrDestination:
         terms = EVERYTHING if self._agreement is None else await self._agreement.terms()
         if terms.plan is Way.CHART_ONLY:
             return Delivered(delivery.ledger, Route.CHART_ONLY)
-        ledger, resources = load(delivery.ledger), shaped(delivery.plan, terms)
+        ledger, plan = load(delivery.ledger), delivery.plan
+        # Before anything is written: what the plan no longer asks for is taken back, completed or not.
+        prefix = "" if plan.source in self._ehr_of else f"{self.name}."
+        done = await completed(self._client, ledger, plan.patient, prefix)
+        return replace(await self._delivered(delivery, ledger, terms), completed=done)
+
+    async def _delivered(self, delivery: PlanDelivery, ledger: Ledger, terms: Terms) -> Delivered:
+        resources = shaped(delivery.plan, terms)
         unresolved = await self._missing(ledger.unresolved) | _foreign_plans(resources, terms)
         try:
             return await self._write(delivery, resources, terms, ledger, unresolved)

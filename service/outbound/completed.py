@@ -1,0 +1,51 @@
+"""Tasks of a plan that a clinician completed at the destination: answers to findings that no topic tells of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.outbound.elements import COURSE_IDENTIFIER
+
+if TYPE_CHECKING:
+    from service.outbound.elements import Element
+    from service.outbound.ledger import Ledger
+    from service.rest.client import FhirClient
+
+_TASK = "task/"
+_ASKED = "requested"
+_COMPLETED = "completed"
+
+
+async def completed(client: FhirClient, ledger: Ledger, patient: str, prefix: str) -> tuple[Element, ...]:
+    """Return the Tasks that the plan still asks for and that a clinician completed, as events would bring them.
+
+    Only what says that they are done, when and by whom: no notes, no output. `prefix` goes before their ids, so that
+    a Task of this server never passes for one of the source's own. Raises Transient and Permanent.
+    """
+    done = []
+    for role, remote in sorted(ledger.remotes.items()):
+        if not role.startswith(_TASK) or remote.status != _ASKED:
+            continue
+        found = await client.read("Task", remote.id)
+        if found is not None and found.resource.get("status") == _COMPLETED:
+            done.append(_told(found.resource, patient, prefix))
+    return tuple(done)
+
+
+def _told(task: Element, patient: str, prefix: str) -> Element:
+    meta = task.get("meta")
+    kept = ("versionId", "lastUpdated", "security")
+    identifiers = task.get("identifier")
+    told: Element = {
+        "resourceType": "Task",
+        "id": f"{prefix}{task['id']}",
+        "meta": {name: meta[name] for name in kept if name in meta} if isinstance(meta, dict) else {},
+        "identifier": [
+            each
+            for each in (identifiers if isinstance(identifiers, list) else ())
+            if isinstance(each, dict) and each.get("system") == COURSE_IDENTIFIER
+        ],
+        "status": _COMPLETED,
+        "for": {"reference": patient},
+    }
+    return told | {name: task[name] for name in ("lastModified", "owner") if name in task}

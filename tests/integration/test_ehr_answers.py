@@ -1,0 +1,175 @@
+"""What comes back from a FHIR server that plans are written to: a clinician's answers count, our own echoes don't."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import asynccontextmanager
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import orjson
+import pytest
+
+from service.app import now
+from service.backfill.portions import record_of, topic_of
+from service.deliveries import Reconciler
+from service.domain.course import FindingState
+from service.domain.facts import PatientKey
+from service.domain.state import load
+from service.health import Health
+from service.inbound.records import Limits
+from service.inbound.relevance import Relevance
+from service.intake import UNPROCESSABLE, Feed, Intake
+from service.metrics import create_metrics
+from service.outbound.ehr import EhrDestination
+from service.rest.client import FhirClient
+from service.sandbox.patients import generate
+from service.sandbox.stories import Archetype
+from service.settings import Deliveries
+from service.store import Destination, Store
+from service.vitals import Vitals
+from tests.property.strategies import START
+from tests.synthetic import SOURCE, record
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
+
+    from service.domain.course import Course
+    from service.domain.mappings import Mappings
+    from service.sandbox.hapi import FhirServer
+    from service.store.values import StoredCourse
+
+DEADLINE_S = 120.0
+PLACE = Destination("ehr", takes_over=True)
+STORY = next(each for each in generate(7, 6, START) if each.story.archetype is Archetype.SELF_HARM)
+
+
+class Site:
+    """One course in the store, delivered to the real server: what `ipt-bridge run` does but for Kafka."""
+
+    def __init__(self, store: Store, http: httpx.AsyncClient, base: str, mappings: Mappings, patient: str) -> None:
+        self.store = store
+        self.http = http
+        self.patient = patient
+        metrics = create_metrics(topics={SOURCE.id: ("Encounter",)}, destinations=[PLACE.name], reasons=[UNPROCESSABLE])
+        vitals = Vitals(metrics, Health(), now)
+        feed = Feed(SOURCE, Relevance.of(mappings), mappings)
+        topics = ("Encounter", "QuestionnaireResponse", topic_of(SOURCE.id))
+        self.intake = Intake(store, dict.fromkeys(topics, feed), [PLACE], Limits(), vitals)
+        self.place = EhrDestination(PLACE.name, FhirClient(base, timeout_s=60))
+        self.loop = Reconciler(store, self.place, {SOURCE.id: mappings}, Deliveries(), vitals, take_in=self.take_in)
+
+    async def take_in(self, source: str, resources: Sequence[Mapping[str, Any]]) -> None:
+        """Take resources in as events of the source."""
+        records = [record_of(source, orjson.dumps(each), now()) for each in resources]
+        await self.intake.process(await self.intake.read(records))
+
+    async def stored(self) -> StoredCourse:
+        """Return the course as it stands in the store."""
+        (found,) = await self.store.operators.courses_of_patient(self.patient)
+        return found
+
+    async def course(self) -> Course:
+        """Return the course itself."""
+        return load((await self.stored()).state)
+
+    async def delivered(self) -> None:
+        """Wait until the server has what is wanted."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            (found,) = await self.store.operators.deliveries((await self.stored()).course_id)
+            if found.behind_since is None:
+                return
+            assert time.monotonic() < deadline, found.outcome
+            self.loop.wake()
+            await asyncio.sleep(0.1)
+
+    async def history(self) -> list[dict[str, Any]]:
+        """Return every version of everything that the server holds of the patient's plans, newest first."""
+        found: list[dict[str, Any]] = []
+        for kind in ("CarePlan", "Goal", "Task", "Flag", "Provenance"):
+            bundle = (await self.http.get(f"{kind}/_history", params={"_count": "1000"})).raise_for_status().json()
+            found += [entry["resource"] for entry in bundle.get("entry", []) if "resource" in entry]
+        return [each for each in found if self.patient in orjson.dumps(each).decode()]
+
+
+@pytest.fixture
+async def site(fhir_server: FhirServer, tmp_path: Path, mappings: Mappings) -> AsyncIterator[Site]:
+    """A patient who has answered the self-harm item; the course is delivered, and asks for a same-day look."""
+    patient = f"p-{uuid.uuid4()}"
+    async with (
+        await Store.open(f"sqlite:///{tmp_path}/store.sqlite") as store,
+        httpx.AsyncClient(base_url=f"{fhir_server.base}/", timeout=60) as http,
+    ):
+        await store.migrate()
+        made = Site(store, http, fhir_server.base, mappings, patient)
+        (await http.put(f"Patient/{patient}", json={"resourceType": "Patient", "id": patient})).raise_for_status()
+        records = [
+            each._replace(value=(each.value or b"").replace(STORY.patient_id.encode(), patient.encode()))
+            for each in (record(event, offset) for offset, event in enumerate(STORY.events))
+        ]
+        await made.intake.process(await made.intake.read(records))
+        async with _running(made):
+            await made.delivered()
+            yield made
+
+
+@asynccontextmanager
+async def _running(site: Site) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    running = asyncio.create_task(site.loop.run(stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        await running
+        await site.place.close()
+
+
+async def test_task_completed_in_the_ehr_answers_its_finding_at_the_next_delivery(site: Site) -> None:
+    """No topic tells of it; it becomes a fact, and shows in the course's history with that fact as its cause."""
+    before = await site.course()
+    asked = next(each for each in before.findings if each.rule == "safety.self-harm-item")
+    assert FindingState.OPEN is asked.state
+    task_id = before.resource_id(f"task/{asked.id}")
+    task = (await site.http.get(f"Task/{task_id}")).raise_for_status().json()
+    day = date.fromisoformat(task["authoredOn"][:10]) + timedelta(days=1)
+    done = {**task, "status": "completed", "lastModified": f"{day}T10:00:00Z", "note": [{"text": "Seen today"}]}
+    (await site.http.put(f"Task/{task_id}", json=done)).raise_for_status()
+
+    session = next(each.value for each in STORY.events if b"443730003" in (each.value or b""))
+    again = (session or b"").replace(STORY.patient_id.encode(), site.patient.encode())
+    await site.take_in(SOURCE.id, [{**orjson.loads(again), "id": "again"}])
+    await site.delivered()
+
+    answered = next(each for each in (await site.course()).findings if each.id == asked.id)
+    assert FindingState.ANSWERED is answered.state
+    assert answered.answered is not None
+    reference = f"Task/ehr.{task_id}"
+    assert (day, reference) == (answered.answered.on, answered.answered.fact)
+    history = await site.store.operators.history((await site.stored()).course_id)
+    assert (reference,) in [entry.cause for entry in history]
+    facts = (await site.store.operators.facts_of([PatientKey(SOURCE.id, site.patient)])).popitem()[1]
+    assert "Seen today" not in repr(facts)
+    held = (await site.http.get(f"Task/{task_id}")).raise_for_status().json()
+    assert ("completed", [{"text": "Seen today"}]) == (held["status"], held["note"])
+
+
+async def test_our_own_writes_that_come_back_as_events_change_nothing(site: Site) -> None:
+    """The server's whole history, each version of it, in any order and twice: no revision, no delivery, no loop."""
+    before = await site.stored()
+    written = await site.history()
+    assert {"CarePlan", "Goal", "Task", "Flag", "Provenance"} == {each["resourceType"] for each in written}
+
+    await site.take_in(SOURCE.id, written)
+    await site.take_in(SOURCE.id, [*reversed(written), *written])
+    await site.delivered()
+
+    after = await site.stored()
+    assert (before.revision, before.counter, before.state) == (after.revision, after.counter, after.state)
+    assert [] == await site.store.operators.parked()
+    assert len(written) == len(await site.history())
