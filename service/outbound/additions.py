@@ -39,8 +39,9 @@ async def _edition(at: Place, ours: Element, known: Remote | None, counter: int)
     of_note = ours["identifier"][0]["value"]
     own = {"system": COURSE_IDENTIFIER, "value": f"{of_note}/{counter}"}
     held = await find(at, ours)
-    for each in held:
-        if each.resource.get("masterIdentifier") == own and _says_the_same(each.resource, ours):
+    numbered = [each for each in held if each.resource.get("masterIdentifier") == own]
+    for each in numbered:
+        if _says_the_same(each.resource, ours):
             return each
     earlier = _latest([each.resource for each in held]) or ([known.id] if known is not None else [])
     edition = without_id(ours) | {"masterIdentifier": own}
@@ -51,22 +52,13 @@ async def _edition(at: Place, ours: Element, known: Remote | None, counter: int)
         edition["relatesTo"] = [
             {"code": "replaces", "target": {"reference": f"DocumentReference/{each}"}} for each in earlier
         ]
-    unless = f"identifier={token(own)}" if at.taken.conditional else None
+    # One of that number that says something else is from a store that is no more: it is replaced, not taken for ours.
+    unless = f"identifier={token(own)}" if at.taken.conditional and not numbered else None
     try:
-        created = await at.client.create(edition, unless=unless, request_id=at.request_id)
+        return await at.client.create(edition, unless=unless, request_id=at.request_id)
     except Conflict:
         message = "The FHIR server holds an edition of the note twice. It is tried again by itself."
         raise Transient(CONFLICT, message) from None
-    if not created.existed or created.id is None:
-        return created
-    # A counter that was used before, by a store that is no more: what it stood for then is replaced too.
-    stale = await at.client.read("DocumentReference", created.id)
-    if stale is None or _says_the_same(stale.resource, ours):
-        return created
-    edition["relatesTo"] = [
-        {"code": "replaces", "target": {"reference": f"DocumentReference/{each}"}} for each in {created.id, *earlier}
-    ]
-    return await at.client.create(edition, unless=None, request_id=at.request_id)
 
 
 def _latest(notes: list[Element]) -> list[str]:
@@ -74,10 +66,14 @@ def _latest(notes: list[Element]) -> list[str]:
     replaced = {
         str(target.get("reference")).rpartition("/")[2]
         for note in notes
-        for relation in note.get("relatesTo", [])
+        for relation in _list(note.get("relatesTo"))
         if isinstance(relation, dict) and isinstance(target := relation.get("target"), dict)
     }
     return [note["id"] for note in notes if note["id"] not in replaced and note.get("status") == "current"]
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _says_the_same(held: Element, ours: Element) -> bool:

@@ -139,17 +139,20 @@ async def test_a_create_whose_answer_was_lost_is_looked_for_before_it_is_done_ag
     assert len(goals) == len(clinic.records.of(patient, "Goal"))
 
 
-@pytest.mark.parametrize("stated", [{}, UNCONDITIONAL])
-async def test_eight_workers_at_once_leave_one_plan_that_counts(stated: dict[str, object], clinic: Clinic) -> None:
+@pytest.mark.parametrize(("vendor", "stated"), [("medplum", {}), ("medplum", UNCONDITIONAL), ("epic", {})])
+async def test_eight_workers_at_once_leave_one_plan_that_counts(
+    vendor: str, stated: dict[str, object], clinic: Clinic
+) -> None:
     """Where creates can't be conditional, duplicates are taken back by whoever sees them."""
     patient = clinic.records.person()
     plan = render(course_of(patient), clinic.mappings)
-    with clinic.masked("medplum", said("medplum", **stated)) as mask:
+    with clinic.masked(vendor, said(vendor, **stated)) as mask:
         async with destination(mask, clinic.profiles) as ehr:
             outcomes = await asyncio.gather(*(ehr.deliver(delivery(plan)) for _ in range(8)), return_exceptions=True)
             await ehr.deliver(delivery(plan))
     assert all(isinstance(each, Delivered | Transient) for each in outcomes)
-    standing = [each for each in clinic.records.of(patient, "CarePlan") if each["status"] != "entered-in-error"]
+    kind = "DocumentReference" if vendor == "epic" else "CarePlan"
+    standing = [each for each in clinic.records.of(patient, kind) if each["status"] != "entered-in-error"]
     assert 1 == len(standing)
 
 
@@ -289,11 +292,15 @@ async def test_a_note_that_can_only_be_added_replaces_the_one_before(clinic: Cli
     assert "current" == notes[-1]["status"]
 
 
-async def test_editions_go_on_where_the_ledger_was_lost(clinic: Clinic) -> None:
+@pytest.mark.parametrize("conditional", [False, True])
+async def test_editions_go_on_where_the_ledger_was_lost(
+    conditional: bool,  # noqa: FBT001 - pytest hands it over
+    clinic: Clinic,
+) -> None:
     """Whatever counter a new store begins with: the newest edition replaces all that stood."""
     records, patient = clinic.records, clinic.records.person()
     course = course_of(patient)
-    with clinic.masked(DOCUMENTS) as mask:
+    with clinic.masked(DOCUMENTS, said(DOCUMENTS, conditionalCreate=conditional)) as mask:
         async with destination(mask, clinic.profiles) as ehr:
             await ehr.deliver(delivery(render(course, clinic.mappings)))
             await ehr.deliver(delivery(render(replace(course, phase=Phase.ENDING), clinic.mappings), None, 1))

@@ -206,3 +206,14 @@ def test_a_note_of_a_withdrawn_plan_says_nothing_else(mappings: Mappings) -> Non
     assert ["note", *["score"] * 4, "provenance"] == [
         each.partition("/")[0] for each, _ in shaped(render(course, mappings), only)
     ]
+
+
+@pytest.mark.parametrize("way", [Way.TRANSACTION, Way.SERVER_ID, Way.DOCUMENT])
+def test_nothing_that_leaves_has_a_modifier_extension(way: Way, mappings: Mappings) -> None:
+    """Some EHRs refuse them; so no route needs one."""
+    taken = dict.fromkeys(("CarePlan", "DocumentReference", "Observation", "Communication", "Provenance"), TAKEN)
+    everything = EVERYTHING if way is Way.TRANSACTION else Terms(plan=way, taken=taken, contained_goals=True)
+    for plan in (render(courses.course(), mappings), retract(courses.course(), mappings)):
+        resources = shaped(plan, everything)
+        assert resources
+        assert b"modifierExtension" not in orjson.dumps(resources)
