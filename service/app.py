@@ -273,9 +273,9 @@ def _searches(
 
 
 def types_of(source: Source) -> tuple[str, ...]:
-    """Return the resource types that a source's FHIR server is searched for: Tasks only where a topic has them."""
-    written = {topic.resource_type for topic in source.topics}
-    return ("Encounter", "QuestionnaireResponse", *(("Task",) if "Task" in written else ()))
+    """Return the resource types that a source's FHIR server is searched for: others only where a topic has them."""
+    written = {topic.resource_type for topic in source.topics if topic.resource_type is not None}
+    return tuple(sorted({"Encounter", "QuestionnaireResponse", *written}))
 
 
 async def _fetchers(  # noqa: PLR0913, PLR0917 - what `serve` has made

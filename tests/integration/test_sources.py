@@ -15,7 +15,7 @@ from service.gaps import GapWatch
 from service.inbound.records import Limits, Record
 from service.meter import Meter
 from service.rest.errors import Transient
-from service.settings import Inbound, Settings
+from service.settings import Inbound, Settings, Source, Topic
 from service.store import FeedRate, StoreError
 from service.store.dialects import create_engine
 from tests.synthetic import SOURCE
@@ -199,3 +199,11 @@ def test_conformance_is_metered_as_the_settings_say(mode: str, mappings: Mapping
     contexts = {feed.context.enforces for feed in app.feeds(settings, {"main": mappings}).values()}
 
     assert (mode == "sample", {mode == "enforce"}) == (made.meter is not None, contexts)
+
+
+def test_gap_is_searched_for_in_the_types_that_the_topics_have() -> None:
+    """A server that knows no Task of ours is not asked for one."""
+    merges = Source(topics=(Topic(name="patients", resource_type="Patient"), Topic(name="all")))
+
+    assert ("Encounter", "QuestionnaireResponse") == app.types_of(Source())
+    assert ("Encounter", "Patient", "QuestionnaireResponse") == app.types_of(merges)
