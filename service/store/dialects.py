@@ -75,7 +75,7 @@ def create_engine(url: str, pool_size: int, *, unlimited: bool = False) -> Async
         },
     )
     event.listen(engine.sync_engine, "begin", _begin_postgresql)
-    event.listen(engine.sync_engine, "checkout", _refuse_closed)
+    event.listen(engine.sync_engine, "checkout", _refuse_unusable)
     return engine
 
 
@@ -161,8 +161,10 @@ def _begin_postgresql(connection: Connection) -> None:
     adapted.run_async(lambda _: adapted._start_transaction())  # noqa: SLF001 - it begins in no public way
 
 
-def _refuse_closed(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
-    # The pool learns of lost connections from errors that pass through SQLAlchemy, and not all of them do.
+def _refuse_unusable(connection: DBAPIConnection, _entry: ConnectionPoolEntry, _proxy: PoolProxiedConnection) -> None:
+    # The pool learns of lost connections from errors that pass through SQLAlchemy, and not all of them do. Nor does it
+    # learn of a transaction that whoever began it was cancelled in: the next one would only be a part of that, and
+    # what it commits would not be committed.
     adapted: Any = connection
-    if adapted.driver_connection.is_closed():
+    if adapted.driver_connection.is_closed() or adapted.driver_connection.is_in_transaction():
         raise DisconnectionError

@@ -105,8 +105,8 @@ async def test_error_of_the_caller_waits_for_the_write_under_way(store: Store) -
     assert ("c",) == await write(store, update(course("c")))
 
 
-async def test_worker_that_is_stopped_while_it_writes_leaves_nothing_stored(store: Store) -> None:
-    """A cancelled transaction is rolled back, and the store goes on."""
+async def test_worker_that_is_stopped_while_it_writes_leaves_nothing_stored(store: Store, other: Store) -> None:
+    """A cancelled transaction is rolled back, and the store goes on: what it writes then, others see."""
 
     async def linger() -> None:
         async with store.transaction() as transaction:
@@ -122,6 +122,7 @@ async def test_worker_that_is_stopped_while_it_writes_leaves_nothing_stored(stor
             await task
     assert [] == await store.operators.courses_of_patient("anna")
     assert ("c",) == await write(store, update(course("c")))
+    assert ["c"] == [each.course_id for each in await other.operators.courses_of_patient("anna")]
 
 
 @pytest.fixture
