@@ -23,7 +23,7 @@ from service.outbound.destination import PlanDelivery, Route
 from service.outbound.models import InvalidPlan
 from service.rest.backoff import Backoff
 from service.rest.breaker import Breaker, State
-from service.rest.errors import CONFLICT, Permanent, Transient
+from service.rest.errors import CONFLICT, Conflicting, Permanent, Transient
 from service.store.errors import is_transient
 from service.store.values import PATIENT_MISSING, Delivered, Postponed, Write
 
@@ -60,6 +60,8 @@ FAILURES = 3
 """So many different courses fail in a row before the destination is at fault, and left alone for a while."""
 LEFT_ALONE = Backoff(first_s=1.0, longest_s=30.0)
 """For how long: its return is seen within half a minute, and meanwhile one plan at a time finds out (seconds)."""
+CONFLICTS = 8
+"""So often a plan is tried anew that somebody keeps changing, each time with several merges; then a person looks."""
 FOR_A_PATIENT = Backoff(first_s=120.0, longest_s=3600.0)
 """How long to wait for a patient whom the destination does not know: other systems load patients there (seconds)."""
 HOLD_S = 30.0
@@ -74,6 +76,8 @@ class Refused:
     reason: str
     again: datetime | None = None
     """When it is tried again by itself all the same; None: never."""
+    hashes: str | None = None
+    """Of our content and the destination's, where a conflict between them is why."""
 
 
 Report = Delivered | Postponed | Refused
@@ -219,6 +223,8 @@ class Reconciler:
             report = self._postponed(claimed, Transient("too-slow", message))
         except Transient as error:
             report = self._postponed(claimed, error)
+            if isinstance(error, Conflicting) and claimed.attempts >= CONFLICTS:
+                report = Refused(claimed, CONFLICT, hashes=error.hashes)
         except Exception as error:
             # Whatever else it is, trying the same again would give the same: a person must look.
             reason = error.code if isinstance(error, Permanent) else _REASONS.get(type(error), FAILED)
@@ -297,7 +303,7 @@ class Reconciler:
                 await deliveries.postpone(postponed)
             for each in reports:
                 if isinstance(each, Refused):
-                    await deliveries.park_delivery(each.claimed, each.reason, now, each.again)
+                    await deliveries.park_delivery(each.claimed, each.reason, now, each.again, hashes=each.hashes)
                     self._due = True  # unless it is parked, a newer revision is wanted
         except Exception as error:
             if not is_transient(error):

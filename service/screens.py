@@ -14,6 +14,7 @@ from service.domain.course import SessionState
 from service.inbound.records import Reason
 from service.outbound.narrative import lines
 from service.outbound.wording import day
+from service.store import ParkedKind
 from service.whatif import LIMIT
 
 if TYPE_CHECKING:
@@ -237,7 +238,7 @@ def parked_item(console: Console, found: Retry) -> None:
     """Print one parked item and what to do."""
     item = found.item
     console.print(f"{item.kind} {item.id}, {item.state}, from {_origin(item)}", markup=False, soft_wrap=True)
-    at = f" at {item.path}" if item.path else ""
+    at = f"{': ' if item.kind is ParkedKind.DELIVERY else ' at '}{item.path}" if item.path else ""
     console.print(f"{item.reason}{at}", markup=False, soft_wrap=True)
     if item.reason in set(Reason):
         console.print(Reason(item.reason).advice, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from service.outbound.ledger import Remote, digest, type_of
 from service.outbound.merging import RETIRED, STATUS, canonical, entries, merge, retired
 from service.outbound.terms import Versions
 from service.rest.client import Conflict, Created, FhirClient, Found
-from service.rest.errors import CONFLICT, Transient
+from service.rest.errors import Conflicting
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -78,7 +78,7 @@ class Writing:
             except Conflict:
                 continue
             return
-        raise _too_busy()
+        raise await self._too_busy(ours["resourceType"], ours["id"], digest(ours))
 
     async def _add(self, role: str, ours: Element, known: Remote | None, taken: Taken) -> None:
         added = await add(Place(self.client, taken, self.request_id), ours, known, self.counter)
@@ -134,7 +134,12 @@ class Writing:
                 self.remotes[role] = replace(known, version=version, digest="", status=status, foreign=True)
                 break
             else:
-                raise _too_busy()
+                raise await self._too_busy(kind, known.id, known.digest)
+
+    async def _too_busy(self, kind: str, resource_id: str, ours: str) -> Conflicting:
+        found = await self.client.read(kind, resource_id)
+        message = "Somebody keeps changing the plan at the FHIR server. It is tried again by itself."
+        return Conflicting(message, ours=ours or "none", theirs=digest(found.resource) if found else "none")
 
     async def _retired(self, kind: str, known: Remote, status: str, taken: Taken) -> str | None:
         found = await self.client.read(kind, known.id)
@@ -159,8 +164,3 @@ def _remote(ours: Element, version: str | None, *, foreign: bool) -> Remote:
     element = STATUS.get(ours["resourceType"])
     status = ours[element] if element is not None else ""
     return Remote(ours["id"], version, digest(ours), status, foreign, entries(ours))
-
-
-def _too_busy() -> Transient:
-    message = "Somebody keeps changing the plan at the FHIR server. It is tried again by itself."
-    return Transient(CONFLICT, message)

@@ -29,3 +29,12 @@ class Permanent(Exception):  # noqa: N818 - it says what the failure is; a perso
         super().__init__(message)
         self.code = code
         self.outcome_codes = outcome_codes
+
+
+class Conflicting(Transient):
+    """Somebody else keeps changing the same resource: what is ours and what is there, as hashes of their content."""
+
+    def __init__(self, message: str, *, ours: str, theirs: str) -> None:
+        super().__init__(CONFLICT, message)
+        self.hashes = f"ours {ours}, there {theirs}"
+        """For a person who has to look: they tell two contents apart, and say nothing of either."""

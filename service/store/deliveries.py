@@ -143,10 +143,19 @@ class Deliveries:
             ]
             await delivery_rows.save(connection, changed)
 
-    async def park_delivery(self, claimed: Claimed, reason: str, now: datetime, again: datetime | None = None) -> None:
+    async def park_delivery(
+        self,
+        claimed: Claimed,
+        reason: str,
+        now: datetime,
+        again: datetime | None = None,
+        *,
+        hashes: str | None = None,
+    ) -> None:
         """Leave a delivery to a person, unless a newer revision is wanted by now: that one is tried first.
 
-        With `again` it is also tried then by itself: what it lacks may have come without anybody's doing.
+        With `again` it is also tried then by itself: what it lacks may have come without anybody's doing. `hashes`
+        tell our content and the destination's apart where they are why.
         """
         at = micros(now)
         key = (claimed.course_id, claimed.destination)
@@ -160,7 +169,7 @@ class Deliveries:
             await delivery_rows.save(
                 connection, [delivery_rows.stopped(row, reason, None if again is None else micros(again))]
             )
-            await parking.park_delivery(connection, claimed, reason, at)
+            await parking.park_delivery(connection, claimed, reason, hashes, at)
             await audit_trail.refused(connection, claimed, reason, at)
 
     async def bring_up_to_date(self, destination: str, now: datetime) -> int:

@@ -97,12 +97,13 @@ async def drop(connection: AsyncConnection, records: Collection[int]) -> None:
         await connection.execute(statement)
 
 
-async def park_delivery(connection: AsyncConnection, claimed: Claimed, reason: str, now: int) -> None:
+async def park_delivery(connection: AsyncConnection, claimed: Claimed, reason: str, path: str | None, now: int) -> None:
     """Put a delivery before a person: one item for each course and destination, opened again if it was closed."""
     values = {
         "kind": ParkedKind.DELIVERY,
         "source": claimed.patient.source,
         "reason": reason,
+        "path": path,
         "entry": WHOLE,
         "course_id": claimed.course_id,
         "destination": claimed.destination,
@@ -111,7 +112,7 @@ async def park_delivery(connection: AsyncConnection, claimed: Claimed, reason: s
         "changed_at": now,
     }
     inserting = insert(connection.dialect.name, parked).values(values)
-    again = {name: inserting.excluded[name] for name in ("reason", "state", "parked_at", "changed_at")}
+    again = {name: inserting.excluded[name] for name in ("reason", "path", "state", "parked_at", "changed_at")}
     statement = inserting.on_conflict_do_update(
         index_elements=[parked.c.course_id, parked.c.destination], set_={**again, "note": None}
     )

@@ -182,7 +182,7 @@ parked = Table(
     Column("kind", _Id, nullable=False),
     Column("source", _Id, nullable=False),
     Column("reason", _Id, nullable=False),
-    Column("path", Text),  # where in the resource; never a value
+    Column("path", Text),  # where in the resource, or hashes of two contents in conflict; never a value
     Column("record_id", _Number, ForeignKey("parked_record.id")),
     Column("entry", Integer, nullable=False),  # index of the entry of a Bundle; -1 for the whole record
     Column("course_id", _Id, ForeignKey("course.course_id")),

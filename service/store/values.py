@@ -363,6 +363,7 @@ class ParkedItem:
     source: str
     reason: str
     path: str | None
+    """Where in the resource; of a delivery in conflict, hashes of our content and the destination's."""
     topic: str | None
     partition: int | None
     offset: int | None

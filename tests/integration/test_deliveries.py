@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from service.deliveries import FAILURES, HOLD_S, LEFT_ALONE, Reconciler
+from service.deliveries import CONFLICTS, FAILURES, HOLD_S, LEFT_ALONE, Reconciler
 from service.domain import state
 from service.domain.facts import PatientKey
 from service.metrics import BREAKER_STATES
 from service.outbound.destination import Delivered, Route
-from service.rest.errors import CONFLICT, Transient
+from service.rest.errors import CONFLICT, Conflicting, Transient
 from service.settings import Deliveries
 from service.store import CourseUpdate, PatientUpdate, Store, StoreError
 from service.store.dialects import create_engine
@@ -222,3 +222,22 @@ async def test_somebody_who_keeps_changing_plans_is_no_trouble_of_the_destinatio
     async with delivering(store, chart, mappings, told) as loop:
         await until(lambda: len(chart.taken) == 2 * FAILURES, loop)
     assert ["closed"] == state_of(told)
+
+
+async def test_plan_that_somebody_never_stops_changing_is_parked_with_both_contents_hashes(
+    store: Store, mappings: Mappings
+) -> None:
+    """After some attempts a person looks: the hashes tell the two apart, and say nothing of either."""
+    clock = Clock()
+    told = vitals(clock)
+    await want(store, "anna", mappings, clock())
+    chart = Chart(trouble=Conflicting("Somebody else writes.", ours="a1", theirs="b2"))
+    async with delivering(store, chart, mappings, told) as loop:
+        deadline = time.monotonic() + DEADLINE_S
+        while not await store.operators.parked():
+            assert time.monotonic() < deadline
+            clock.at += timedelta(seconds=Deliveries().backoff_max_s)
+            loop.wake()
+            await asyncio.sleep(0.05)
+    (item,) = await store.operators.parked()
+    assert (CONFLICTS, CONFLICT, "ours a1, there b2") == (len(chart.taken), item.reason, item.path)

@@ -14,9 +14,10 @@ import pytest
 from service.outbound.careplan import render
 from service.outbound.destination import PlanDelivery
 from service.outbound.ehr import EhrDestination
+from service.outbound.ledger import digest
 from service.rest.answers import Refused
 from service.rest.client import Conflict, FhirClient
-from service.rest.errors import Permanent, Transient
+from service.rest.errors import Conflicting, Permanent, Transient
 from tests import courses
 
 if TYPE_CHECKING:
@@ -265,18 +266,20 @@ async def test_an_update_whose_answer_was_lost_is_simply_done_again(script: Scri
 
 
 async def test_somebody_who_keeps_writing_makes_it_wait(script: Script, mappings: Mappings) -> None:
-    """Re-reading is bounded; the next attempt comes later."""
+    """Re-reading is bounded, and the next attempt comes later; hashes tell what is ours from what is there."""
     plan = render(courses.course(goals=(), focus_areas=(), changes=()), mappings)
     theirs = orjson.dumps({**plan.resources[0][1], "title": "Theirs"})
     held, stale = answer("200 OK", 'ETag: W/"1"', body=theirs), answer("409 Conflict")
-    script.answers += [held, *[held, stale] * 5]
+    script.answers += [held, *[held, stale] * 5, held]
     destination = EhrDestination("ehr", FhirClient(script.base))
     try:
-        with pytest.raises(Transient) as caught:
+        with pytest.raises(Conflicting) as caught:
             await destination.deliver(PlanDelivery(plan.course_id, "r", 1, plan, (), {}))
     finally:
         await destination.close()
     assert "conflict" == caught.value.code
+    ours = digest(plan.resources[0][1])
+    assert f"ours {ours}, there {digest(orjson.loads(theirs))}" == caught.value.hashes
 
 
 NOTE = {"resourceType": "DocumentReference", "id": "n-1", "meta": {"versionId": "3"}}
