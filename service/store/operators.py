@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select, tuple_, update
 
 from service.domain.facts import Fact, PatientKey
-from service.domain.merges import by_survivor
+from service.domain.merges import by_survivor, survivors
 from service.store import delivery_rows
 from service.store.instants import instant, micros
 from service.store.rows import (
@@ -45,13 +45,17 @@ class Operators:
         self._connections = connections
 
     async def courses_of_patient(self, patient_id: str, source: str | None = None) -> list[StoredCourse]:
-        """Return the courses of the patients with this id, of one source or of all; those that are gone too."""
-        statement = (
-            select(*COURSE).where(course.c.patient_id == patient_id).order_by(course.c.source, course.c.course_id)
-        )
-        if source is not None:
-            statement = statement.where(course.c.source == source)
-        async with self._connections.reading() as connection:
+        """Return the courses of the patients with this id, of one source or of all; those that are gone too.
+
+        Where such a patient was merged with another, those of the survivor as well.
+        """
+        async with self._connections.reading(snapshot=True) as connection:
+            keys = await _patients_of(connection, patient_id, source)
+            statement = (
+                select(*COURSE)
+                .where(tuple_(course.c.source, course.c.patient_id).in_([tuple(key) for key in keys]))
+                .order_by(course.c.source, course.c.course_id)
+            )
             return [stored_course(row) for row in await connection.execute(statement)]
 
     async def courses(self, prefix: str, limit: int = 10) -> list[StoredCourse]:
@@ -194,6 +198,22 @@ class Operators:
         statement = select(*PARKED, *RECORD).outerjoin_from(parked, parked_record).where(parked.c.id.in_(ids))
         async with self._connections.reading() as connection:
             return [Retry(parked_item(row), kept_record(row)) for row in await connection.execute(statement)]
+
+
+async def _patients_of(connection: AsyncConnection, patient_id: str, source: str | None) -> list[PatientKey]:
+    """Return the patients with an id, and those who survive them."""
+    named = select(patient.c.source, patient.c.patient_id, patient.c.merged).where(patient.c.patient_id == patient_id)
+    if source is not None:
+        named = named.where(patient.c.source == source)
+    found: dict[PatientKey, None] = {}
+    for of, id_, name in (await connection.execute(named)).all():
+        key = PatientKey(of, id_)
+        found[key] = None
+        if name is not None:
+            together = select(patient.c.patient_id).where(patient.c.source == of, patient.c.merged == name)
+            members = [PatientKey(of, each) for (each,) in await connection.execute(together)]
+            found[survivors(await Transaction(connection).facts_of(members))[key]] = None
+    return list(found)
 
 
 async def _facts_as_they_count(

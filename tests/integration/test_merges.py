@@ -169,3 +169,13 @@ async def test_time_goes_on_for_the_survivor(one: Worker, clock: Clock, mappings
     facts = [fact for each in facts_by_patient([*OF_ANNA, *OF_BEN], mappings).values() for fact in each]
     courses = project(PatientKey(SOURCE.id, BEN.patient_id), facts, clock.at, mappings).courses
     assert ({}, {each.id: dump(each) for each in courses}) == await of_both(one.store)
+
+
+async def test_who_asks_for_the_patient_who_was_replaced_is_shown_the_survivor_s_courses(one: Worker) -> None:
+    """Somebody in the clinic still has the old number."""
+    await one.take([*OF_ANNA, *OF_BEN, MERGED])
+    operators = one.store.operators
+    of_anna = await operators.courses_of_patient(ANNA.patient_id, SOURCE.id)
+    of_ben = await operators.courses_of_patient(BEN.patient_id)
+    assert of_ben == [each for each in of_anna if not each.gone]
+    assert of_ben
