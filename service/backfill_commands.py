@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 FOUND = 1
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
-DEFAULT_TYPES = ("Encounter", "QuestionnaireResponse")
 _FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
 _TRIED_AGAIN = " It is tried again by itself."
 
@@ -61,7 +60,7 @@ Restart = Annotated[bool, typer.Option("--restart", help="Begin anew, whatever a
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a text for people.")]
 Types = Annotated[
     list[str] | None,
-    typer.Option("--type", help="Only this resource type; may be given again. Else Encounter, QuestionnaireResponse."),
+    typer.Option("--type", help="Only this resource type; may be given again. Else those of the source's topics."),
 ]
 Since = Annotated[
     datetime | None,
@@ -93,7 +92,7 @@ def search(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     chosen = _source(settings, source)
     context = _context(settings, chosen)
     ids = None if patients is None else _ids(patients)
-    query = Query(_types(types), _in_zone(since, context), _in_zone(until, context), ids, page_size)
+    query = Query(_types(types, chosen), _in_zone(since, context), _in_zone(until, context), ids, page_size)
     identity = [chosen.fhir_base, *query.types, str(query.since), str(query.until), ids]
 
     async def portions(position: Position) -> AsyncGenerator[Portion, None]:
@@ -164,7 +163,7 @@ def export(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     context = _context(settings, chosen)
     if group is not None and not resource_id(group):
         raise typer.BadParameter("it is no resource id", param_hint="--group")
-    kinds, begin = _types(types), _in_zone(since, context)
+    kinds, begin = _types(types, chosen), _in_zone(since, context)
     parameters = [("_type", ",".join(kinds)), *([("_since", instant(begin))] if begin else [])]
     wanted = Wanted(tuple(parameters), frozenset(kinds), group)
     hosts = frozenset(each.lower() for each in allow_host or ())
@@ -264,8 +263,8 @@ def _context(settings: Settings, source: Source) -> SourceContext:
     return app.feed(source, app.all_mappings(settings)[source.id]).context
 
 
-def _types(types: Sequence[str] | None) -> tuple[str, ...]:
-    chosen = tuple(dict.fromkeys(types or DEFAULT_TYPES))
+def _types(types: Sequence[str] | None, source: Source) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(types or app.types_of(source)))
     if not READ_TYPES.issuperset(chosen):
         raise typer.BadParameter(f"courses are made of {', '.join(sorted(READ_TYPES))} only", param_hint="--type")
     return chosen

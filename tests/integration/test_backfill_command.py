@@ -22,10 +22,12 @@ from aiokafka.admin import NewTopic
 from starlette.responses import Response
 
 from service.domain.facts import PatientKey
+from service.health import serving
 from service.inbound.records import Record
 from service.sandbox.patients import generate
 from service.store import Store
 from tests.fhir_source import FhirSource
+from tests.integration.test_exporting import Exporter
 from tests.property.strategies import START
 from tests.property.test_backfill import held
 from tests.workers import Clock, expected, worker
@@ -202,6 +204,26 @@ async def test_server_that_does_not_let_us_in_ends_the_command_with_what_to_do(s
     assert "credentials (401)" in done.stderr
     assert "goes on from there" in done.stderr
     assert "_lastUpdated" not in done.stderr
+
+
+async def test_export_is_read_from_its_files(site: Site, mappings: Mappings) -> None:
+    """The courses are those of the stream; what the server could not export makes the exit code."""
+    resources = [each for one in PATIENTS for each in held(one.events)]
+    files = {
+        f"{kind}-1": b"\n".join(orjson.dumps(each) for each in resources if each["resourceType"] == kind)
+        for kind in ("Encounter", "QuestionnaireResponse")
+    }
+    exporter = Exporter(files)
+    async with serving(exporter.app(), "127.0.0.1", 0) as url:
+        exporter.base = f"{url}/fhir"
+        one = Site(site.folder, exporter.base)
+        done = await asyncio.to_thread(one.command, "backfill", "export", "--group", "g-1", "--json")
+        issue = {"severity": "error", "code": "exception", "diagnostics": "Ms Doe"}
+        exporter.files["error-1"] = orjson.dumps({"resourceType": "OperationOutcome", "issue": [issue]})
+        again = await asyncio.to_thread(one.command, "backfill", "export", "--group", "g-1", "--json")
+    assert (0, 0, 1, 1) == (done.returncode, answer(done)["lacking"], again.returncode, answer(again)["lacking"])
+    assert streamed(mappings) == await one.courses()
+    assert "Doe" not in again.stdout + again.stderr
 
 
 async def test_topic_is_read_from_its_beginning(site: Site, kafka: Broker, mappings: Mappings) -> None:

@@ -83,7 +83,7 @@ class Exporter:
         output = [
             {"type": name.partition("-")[0], "url": f"{place}/file/{name}"}
             for name in self.files
-            if name.startswith(("Encounter", "Patient"))
+            if name.startswith(("Encounter", "Patient", "QuestionnaireResponse"))
         ]
         other = {
             kind: [{"type": "Bundle", "url": f"{place}/file/{name}"} for name in self.files if name.startswith(kind)]
