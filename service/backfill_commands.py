@@ -80,20 +80,27 @@ def search(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     patients: Annotated[
         Path | None, typer.Option("--patients", help="Only these patients': a file with an id on each line.")
     ] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="Read every version that the server keeps: it tells of deletes too.")
+    ] = False,
     page_size: Annotated[int, typer.Option("--page-size", min=1, max=5000, help="Resources a page.")] = PAGE_SIZE,
     restart: Restart = False,
     as_json: AsJson = False,
 ) -> None:
     """Search the source's FHIR server (its `fhir_base`), page by page.
 
-    A search tells of no deletes. Example: `ipt-bridge backfill search --since 2026-01-01`
+    A search tells of no deletes; `--history` does, where the server keeps one.
+    Example: `ipt-bridge backfill search --since 2026-01-01`
     """
     settings = load_settings(config)
     chosen = _source(settings, source)
     context = _context(settings, chosen)
+    if history and (patients is not None or until is not None):
+        raise typer.BadParameter("it goes with neither --patients nor --until", param_hint="--history")
     ids = None if patients is None else _ids(patients)
-    query = Query(_types(types, chosen), _in_zone(since, context), _in_zone(until, context), ids, page_size)
-    identity = [chosen.fhir_base, *query.types, str(query.since), str(query.until), ids]
+    begin, end = _in_zone(since, context), _in_zone(until, context)
+    query = Query(_types(types, chosen), begin, end, ids, history, page_size)
+    identity = [chosen.fhir_base, *query.types, str(begin), str(end), ids, history]
 
     async def portions(position: Position) -> AsyncGenerator[Portion, None]:
         async with (

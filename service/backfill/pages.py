@@ -8,11 +8,12 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 
 from service.backfill.portions import record_of
+from service.inbound.times import parse_time
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from service.inbound.records import Record
+    from service.inbound.records import Record, SourceContext
     from service.rest.answers import Element
 
 SORT = "_lastUpdated"
@@ -41,6 +42,29 @@ def resources(bundle: Element) -> list[object]:
 def records_of(bundle: Element, source: str, asked_at: datetime) -> list[Record]:
     """Return what a page holds as the records that a topic would have brought; it was so when it was asked for."""
     return [record_of(source, orjson.dumps(resource), asked_at) for resource in resources(bundle)]
+
+
+def versions_of(bundle: Element, source: SourceContext, above: datetime) -> tuple[list[Record], datetime]:
+    """Return the entries of a history's page, the newest first, as records, and the time of the last of them.
+
+    One that says nothing of its age, as HAPI's deletes, is as old as the entry above it, on the page before at the
+    first: what came after it is no older, what came before it no newer, and at the same instant the version decides.
+    """
+    entries = bundle.get("entry")
+    found = []
+    for entry in entries if isinstance(entries, list) else ():
+        above = parse_time(_written(entry), source.time_zone) or above
+        found.append(record_of(source.id, orjson.dumps(entry), above))
+    return found, above
+
+
+def _written(entry: object) -> object:
+    """Return when a version was written, as its resource or its response says."""
+    resource = entry.get("resource") if isinstance(entry, dict) else None
+    meta = resource.get("meta") if isinstance(resource, dict) else None
+    response = entry.get("response") if isinstance(entry, dict) else None
+    by_response = response.get("lastModified") if isinstance(response, dict) else None
+    return (meta.get("lastUpdated") if isinstance(meta, dict) else None) or by_response
 
 
 def link_of(bundle: Element, relation: str) -> str | None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from service.backfill.pages import SORT, link_of, records_of, resources, says_that_it_sorts
+from service.backfill.pages import SORT, link_of, records_of, resources, says_that_it_sorts, versions_of
 from service.backfill.patience import insisting
 from service.backfill.portions import Portion, Refusal, number_at, text_at
 from service.inbound.times import parse_time
@@ -50,6 +50,8 @@ class Query:
     """Changed before; None: up to the present."""
     patients: tuple[str, ...] | None = None
     """Ids; None: whosever they are."""
+    history: bool = False
+    """The versions that the server keeps, instead of what it finds: they tell of deletes. Not with the two above."""
     page_size: int = PAGE_SIZE
     page_bytes: int = PAGE_BYTES
 
@@ -63,8 +65,8 @@ async def searched(
 ) -> AsyncGenerator[Portion, None]:
     """Yield all that a FHIR server finds, a page at a time, from a position of an earlier run on.
 
-    What a search can't tell of: deletes. Raises Transient when the server is away for long, Permanent where it
-    refuses, Refusal where it never comes to the end.
+    What a search can't tell of, and `history` can: deletes. Raises Transient when the server is away for long,
+    Permanent where it refuses, Refusal where it never comes to the end.
     """
     position = position or {}
     patients = (None,) if query.patients is None else query.patients
@@ -84,7 +86,9 @@ async def searched(
 
 
 async def _count(client: FhirClient, query: Query) -> int | None:
-    """Return how many resources the server says there are; None where it doesn't say."""
+    """Return how many resources the server says there are; None where it doesn't say, and of a history."""
+    if query.history:
+        return None
     count = 0
     for kind in query.types:
         parameters = [*_times(query, "ge", None), ("_summary", "count")]
@@ -219,9 +223,7 @@ class _Search:
                     raise
                 self._page_size //= 2
                 raise Expired from None
-            for resource in resources(bundle):
-                walk.saw(resource if isinstance(resource, dict) else {}, self._source)
-            records = records_of(bundle, self._source.id, asked_at)
+            records = self._records(bundle, asked_at)
             self._received += len(records)
             walk.link = link_of(bundle, "next")
             empty = 0 if records else empty + 1
@@ -237,6 +239,8 @@ class _Search:
     async def _ask(self) -> Element:
         if self._walk.link is not None:
             return await self._client.page(self._walk.link, self._query.page_bytes)
+        if self._query.history:
+            return await self._first_of_history()
         about = [] if self._patient is None else [("patient", self._patient)]
         times = _times(self._query, self._prefix, self._walk.mark)
         asked = [*about, *times, ("_sort", SORT), ("_count", str(self._page_size))]
@@ -245,6 +249,21 @@ class _Search:
         total = bundle.get("total")
         self._total = total if isinstance(total, int) else None
         return bundle
+
+    def _records(self, bundle: Element, asked_at: datetime) -> list[Record]:
+        if self._query.history:
+            records, self._walk.at = versions_of(bundle, self._source, self._walk.at or asked_at)
+            return records
+        for resource in resources(bundle):
+            self._walk.saw(resource if isinstance(resource, dict) else {}, self._source)
+        return records_of(bundle, self._source.id, asked_at)
+
+    async def _first_of_history(self) -> Element:
+        """Return the first page of the versions, the newest first: no time tells how far that has come."""
+        self._walk.at, query = None, self._query
+        since = [] if query.since is None else [("_since", instant(query.since - OVERLAP))]
+        asked = [*since, ("_count", str(self._page_size))]
+        return await self._client.first_page(f"{self._kind}/_history", asked, query.page_bytes)
 
     def _ended(self, before: tuple[datetime | None, int], *, from_its_start: bool) -> tuple[int, bool]:
         """Return how many resources are lacking, and whether another round may find more.

@@ -186,6 +186,7 @@ def test_what_is_parked_makes_the_exit_code_and_is_told_without_its_content(site
         (("topic", "elsewhere"), 2, "NAMES"),
         (("export", "--group", "a/b"), 2, "--group"),
         (("search", "--source", "other"), 2, "--source"),
+        (("search", "--history", "--until", "2026-01-01"), 2, "--history"),
     ],
 )
 def test_what_is_asked_wrongly_is_said(site: Site, words: Sequence[str], code: int, what: str) -> None:
@@ -295,7 +296,7 @@ class Chart:
 def chart(fhir_server: FhirServer) -> Iterable[Chart]:
     """Return the shared server, emptied and filled."""
     fhir_server.reset()
-    with httpx.Client(base_url=f"{fhir_server.base}/", timeout=60) as http:
+    with httpx.Client(base_url=f"{fhir_server.base}/", timeout=180) as http:
         filled = Chart(fhir_server.base, http)
         filled.fill()
         yield filled
@@ -329,6 +330,20 @@ async def test_search_of_a_real_server_is_read_on_after_a_kill(
         await site.courses()
     )
     assert all(await site.courses())
+
+
+async def test_history_of_a_real_server_tells_of_deletes(site: Site, chart: Chart) -> None:
+    """A search goes on without them; the history takes the fact away, and only that."""
+    one = Site(site.folder, chart.base)
+    assert 0 == one.command("backfill", "search", "--json").returncode
+    (before,) = await one.facts(NAMES[:1])
+    gone = next(each for each in before if each.key.resource_type == "QuestionnaireResponse")
+    chart.http.delete(gone.key.reference).raise_for_status()
+    assert 0 == one.command("backfill", "search", "--json").returncode
+    assert [before] == await one.facts(NAMES[:1])
+    done = one.command("backfill", "search", "--history", "--page-size", "20", "--json")
+    assert 0 == done.returncode, done.stderr
+    assert [before - {gone}] == await one.facts(NAMES[:1])
 
 
 async def test_search_is_bounded_by_patients_and_time(site: Site, chart: Chart, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.backfill.lines import Lines
-from service.backfill.pages import records_of
+from service.backfill.pages import records_of, versions_of
 from service.backfill.portions import UNKNOWN_TIME, record_of
 from service.inbound.reading import read_record
 from service.inbound.records import Limits
@@ -62,6 +62,29 @@ def as_pages(resources: Sequence[Resource], size: int) -> list[Record]:
     return [record for page in pages for record in records_of(page, SOURCE.id, UNKNOWN_TIME)]
 
 
+def as_history(events: Sequence[Event], size: int) -> list[dict[str, object]]:
+    """Return the pages of all that happened, the newest first, as a server keeps it: with every third thing deleted.
+
+    Each of those is written again: in the end there is what there was.
+    """
+    entries: list[dict[str, object]] = []
+    for number, event in enumerate(events):
+        entry: dict[str, object] = {"request": {"method": "DELETE", "url": event.key}}
+        if event.broken is not None:
+            continue
+        if event.resource is not None:
+            entry = {"resource": event.resource, "request": {"method": "PUT", "url": event.key}}
+            if number % 3 == 0:
+                version = int(event.resource["meta"]["versionId"]) - 1
+                entries.append({"request": {"method": "DELETE", "url": f"{event.key}/_history/{version}"}})
+        entries.append(entry)
+    entries.reverse()
+    return [
+        {"resourceType": "Bundle", "type": "history", "entry": entries[start : start + size]}
+        for start in range(0, len(entries), size)
+    ]
+
+
 def facts(records: Iterable[Record], relevance: Relevance) -> list[Fact]:
     """Return the facts of records."""
     return [fact for record in records for fact in read_record(record, SOURCE, relevance, Limits()).facts]
@@ -87,6 +110,20 @@ def test_files_and_pages_give_the_facts_that_the_stream_gives(
     resources = held(patient.events)
     assert expected == live(facts(as_lines(resources, packed), relevance))
     assert expected == live(facts(as_pages(resources, size), relevance))
+
+
+@QUICK
+@given(patient=patients(), size=st.integers(1, 40))
+def test_every_version_of_a_server_gives_the_facts_that_the_stream_gives(
+    mappings: Mappings, relevance: Relevance, patient: SyntheticPatient, size: int
+) -> None:
+    """Its deletes too, which say nothing of their age, and on whatever page they stand."""
+    found: list[Fact] = []
+    above = max(event.time for event in patient.events)
+    for page in as_history(patient.events, size):
+        records, above = versions_of(page, SOURCE, above)
+        found += facts(records, relevance)
+    assert live(streamed(patient.events, mappings)) == live(found)
 
 
 @QUICK
