@@ -241,7 +241,8 @@ class _Search:
             return await self._client.page(self._walk.link, self._query.page_bytes)
         if self._query.history:
             return await self._first_of_history()
-        about = [] if self._patient is None else [("patient", self._patient)]
+        by = "_id" if self._kind == "Patient" else "patient"
+        about = [] if self._patient is None else [(by, self._patient)]
         times = _times(self._query, self._prefix, self._walk.mark)
         asked = [*about, *times, ("_sort", SORT), ("_count", str(self._page_size))]
         bundle = await self._client.first_page(self._kind, asked, self._query.page_bytes)

@@ -168,6 +168,12 @@ async def test_search_is_bounded_by_time_and_patient(ehr: FhirSource) -> None:
     assert (2, 2) == (found[-1].done, found[-1].total)
 
 
+async def test_patient_is_searched_for_by_its_own_id(ehr: FhirSource) -> None:
+    """A Patient is about nobody else."""
+    await portions(ehr, Query(("Patient", "Encounter"), patients=("p-1",)))
+    assert ["/fhir/Patient?_id=p-1", "/fhir/Encounter?patient=p-1"] == [each.partition("&")[0] for each in ehr.asked]
+
+
 async def test_server_that_is_away_for_a_moment_is_asked_again(ehr: FhirSource) -> None:
     """In the middle of a search too."""
     ehr.failing = [JSONResponse({}, 503, {"Retry-After": "0"})]
