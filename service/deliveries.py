@@ -209,6 +209,19 @@ class Reconciler:
             return []
 
     async def _deliver(self, claimed: Claimed) -> Report:
+        """Return how a delivery ended. Raises nothing: one course must not end the service."""
+        try:
+            return await self._tried(claimed)
+        except Exception as error:
+            log.exception(
+                "a plan can't be delivered and is parked",
+                destination=self._destination.name,
+                course=claimed.course_id,
+                exc_info=error,
+            )
+            return Refused(claimed, FAILED)
+
+    async def _tried(self, claimed: Claimed) -> Report:
         name = self._destination.name
         started = asyncio.get_running_loop().time()
         report: Report

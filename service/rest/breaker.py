@@ -11,6 +11,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from service.rest.backoff import asked
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -88,7 +90,7 @@ class Breaker:
         state = self.state(now)
         if state is State.OPEN:
             if retry_after_s is not None and self._until is not None:
-                self._until = max(self._until, now + timedelta(seconds=retry_after_s))
+                self._until = max(self._until, now + asked(retry_after_s))
             return False
         if len(self._failed) < self.failures:
             self._failed.add(object() if subject is None else subject)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from service.deliveries import CONFLICTS, FAILURES, HOLD_S, LEFT_ALONE, Reconciler
+from service.deliveries import CONFLICTS, FAILED, FAILURES, HOLD_S, LEFT_ALONE, Reconciler
 from service.domain import state
 from service.domain.facts import PatientKey
 from service.metrics import BREAKER_STATES
 from service.outbound.destination import Delivered, Route
+from service.rest.backoff import LONGEST_ASKED_S
 from service.rest.errors import CONFLICT, Conflicting, Transient
 from service.settings import Deliveries
 from service.store import CourseUpdate, PatientUpdate, Store, StoreError
@@ -115,6 +116,14 @@ async def until_seen(store: Store, *courses: str) -> None:
         await asyncio.sleep(0.02)
 
 
+async def until_outcome(store: Store, course_id: str, outcome: str) -> None:
+    """Wait until the database knows that a course's last attempt ended so."""
+    deadline = time.monotonic() + DEADLINE_S
+    while (await store.operators.deliveries(course_id))[0].outcome != outcome:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
 async def test_plans_are_held_while_the_intake_catches_up(store: Store, mappings: Mappings) -> None:
     """One that has waited long is sent; one of a moment ago waits until the backlog is read, and is then sent too."""
     clock = Clock()
@@ -175,7 +184,7 @@ async def test_destination_that_asks_to_wait_is_left_alone_for_all_courses(store
     clock = Clock()
     told = vitals(clock)
     first = await want(store, "anna", mappings, clock())
-    chart = Chart(trouble=Transient("http-429", "Wait.", retry_after=3600))
+    chart = Chart(trouble=Transient("http-429", "Wait.", retry_after=600))
     async with delivering(store, chart, mappings, told) as loop:
         await until(lambda: state_of(told) == ["open"], loop)
         others = [await want(store, patient, mappings, clock()) for patient in ("ben", "cleo")]
@@ -183,12 +192,45 @@ async def test_destination_that_asks_to_wait_is_left_alone_for_all_courses(store
         await asyncio.sleep(0.2)
         asked = list(chart.taken)
         chart.trouble = None
-        clock.at += timedelta(seconds=3600)
+        clock.at += timedelta(seconds=600)
         await until(lambda: len(chart.taken) == 4, loop)
         await until_seen(store, first, *others)
         assert ["closed"] == state_of(told)
     assert [first] == asked
     assert {first, *others} == set(chart.taken[1:])
+
+
+async def test_destination_that_asks_for_years_ends_neither_the_loop_nor_the_deliveries(
+    store: Store, mappings: Mappings
+) -> None:
+    """`Retry-After: Fri, 31 Dec 9999 23:59:59 GMT`: it is tried again within a quarter of an hour."""
+    clock = Clock()
+    told = vitals(clock)
+    wanted = await want(store, "anna", mappings, clock())
+    chart = Chart(trouble=Transient("http-503", "Wait.", retry_after=251_000_000_000))
+    async with delivering(store, chart, mappings, told) as loop:
+        await until_outcome(store, wanted, "http-503")
+        chart.trouble = None
+        clock.at += timedelta(seconds=LONGEST_ASKED_S)
+        await until(lambda: len(chart.taken) > 1, loop)
+        await until_seen(store, wanted)
+    assert [wanted, wanted] == chart.taken
+
+
+async def test_failure_that_nobody_foresaw_parks_one_course_and_ends_nothing(store: Store, mappings: Mappings) -> None:
+    """Not even one of the loop's own, after the destination has answered: here a wait beyond the calendar."""
+    clock = Clock()
+    told = vitals(clock)
+    first = await want(store, "anna", mappings, clock())
+    chart = Chart(trouble=Transient("http-503", "Wait.", retry_after=float("nan")))
+    async with delivering(store, chart, mappings, told) as loop:
+        await until_outcome(store, first, FAILED)
+        chart.trouble = None
+        second = await want(store, "ben", mappings, clock())
+        loop.wake()
+        await until_seen(store, second)
+        (delivery,) = await store.operators.deliveries(first)
+    assert (None, FAILED) == (delivery.next_attempt, delivery.outcome)
 
 
 async def test_destination_that_is_away_is_tried_with_one_plan_at_a_time(store: Store, mappings: Mappings) -> None:

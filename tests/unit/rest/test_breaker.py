@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from service.rest.backoff import Backoff
+from service.rest.backoff import LONGEST_ASKED_S, Backoff
 from service.rest.breaker import Breaker, State
 
 NOW = datetime(2026, 3, 4, 10, tzinfo=UTC)
@@ -118,3 +118,11 @@ def test_late_answers_do_not_undo_what_the_server_asked_for() -> None:
     assert after(30) == breaker.next_at(after(1))
     breaker.failed(after(1), 50, 0.0)
     assert after(51) == breaker.next_at(after(1))
+
+
+def test_late_answer_that_asks_for_years_prolongs_the_wait_by_minutes() -> None:
+    """As one that opens the breaker does."""
+    breaker = Breaker(3, Backoff(first_s=1, longest_s=LONGEST_S))
+    breaker.failed(NOW, 30, 0.0)
+    breaker.failed(after(1), 251_000_000_000, 1.0)
+    assert after(1 + LONGEST_ASKED_S) == breaker.next_at(after(1))
