@@ -129,7 +129,14 @@ def _destination(
 
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:
     """Return the intake of all sources into a store."""
-    places = [StoredDestination(each.name, takes_over=each.kind == "fhir") for each in settings.destinations]
+    places = [
+        StoredDestination(
+            each.name,
+            takes_over=each.kind == "fhir",
+            sources=None if each.sources is None else frozenset(each.sources),
+        )
+        for each in settings.destinations
+    ]
     read = feeds(settings, mappings)
     most = limits(settings)
     made = Intake(store, read, places, most, vitals)
@@ -242,11 +249,18 @@ async def _places(  # noqa: PLR0913, PLR0917 - what `serve` has made
     places = destinations(settings)
     for place, configured in zip(places, settings.destinations, strict=True):
         stack.push_async_callback(place.close)
-        behind = await store.deliveries.bring_up_to_date(place.name, now())
+        behind = await store.deliveries.bring_up_to_date(place.name, now(), sources=configured.sources)
         log.info("destination", name=place.name, behind=behind)
         reconcilers.append(
             Reconciler(
-                store, place, mappings, settings.deliveries, vitals, withhold=configured.withhold, take_in=take_in
+                store,
+                place,
+                mappings,
+                settings.deliveries,
+                vitals,
+                sources=configured.sources,
+                withhold=configured.withhold,
+                take_in=take_in,
             )
         )
     return places

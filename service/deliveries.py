@@ -81,6 +81,7 @@ class Refused:
 
 
 Report = Delivered | Postponed | Refused
+_KEPT_BACK = (Route.WITHHELD, Route.OTHER_SOURCE)
 _OUTCOMES: dict[type[Report], str] = {Delivered: "delivered", Postponed: "retried", Refused: "parked"}
 
 
@@ -95,15 +96,18 @@ class Reconciler:
         settings: DeliverySettings,
         vitals: Vitals,
         *,
+        sources: Collection[str] | None = None,
         withhold: Collection[str] = (),
         take_in: TakeIn | None = None,
     ) -> None:
         """`mappings` by source; a course with a label among `withhold` (`system|code`, or `code`) is not sent.
 
+        Neither is one of a source that is not among `sources`, where these are given.
         `take_in` takes Tasks that clinicians completed at the destination, as the stream's events are taken.
         """
         self._store = store
         self._destination = destination
+        self._sources = None if sources is None else frozenset(sources)
         self._withhold = frozenset(withhold)
         self._take_in = take_in
         self._mappings = mappings
@@ -261,7 +265,7 @@ class Reconciler:
                 ledger,
                 _writes(claimed, route, ledger),
             )
-            if route is not Route.WITHHELD:  # what is kept back may not have asked the destination at all
+            if route not in _KEPT_BACK:  # what is kept back may not have asked the destination at all
                 self._breaker.succeeded(self._vitals.now())
             for what in respected:
                 log.info("a clinician's status is respected", course=claimed.course_id, destination=name, status=what)
@@ -331,17 +335,24 @@ class Reconciler:
         """Send a plan, or keep it back; return its route, what the destination holds, and what it kept of others'."""
         course = state.load(claimed.state)
         told = tuple(label for label in course.labels if not self._is_withheld(label))
-        if len(told) == len(course.labels):
+        kept_back = self._kept_back(course, told)
+        if kept_back is None:
             make = retract if claimed.gone else render
             delivered = await self._destination.deliver(self._delivery(claimed, make(course, self._of(course))))
             await self._answered(course.source, delivered.completed)
             return delivered.route, delivered.ledger, delivered.respected
-        if claimed.seen is None or claimed.route == Route.WITHHELD:
-            return Route.WITHHELD, claimed.remote, ()
+        if not _may_be_there(claimed):
+            return kept_back, claimed.remote, ()
         # The label itself tells what it protects: the destination learns neither.
         plan = withheld(replace(course, labels=told), self._of(course))
         delivered = await self._destination.deliver(self._delivery(claimed, plan))
-        return Route.WITHHELD, delivered.ledger, delivered.respected
+        return kept_back, delivered.ledger, delivered.respected
+
+    def _kept_back(self, course: Course, told: Collection[Code]) -> Route | None:
+        """Return why a course is kept from the destination, which may be told these of its labels; None if it isn't."""
+        if self._sources is not None and course.source not in self._sources:
+            return Route.OTHER_SOURCE
+        return Route.WITHHELD if len(told) < len(course.labels) else None
 
     async def _answered(self, source: str, completed: Sequence[Mapping[str, Any]]) -> None:
         """Let Tasks answer their findings before the delivery is acknowledged: told twice, they answer once."""
@@ -370,6 +381,12 @@ class Reconciler:
             causes=(),
             ledger=claimed.remote,
         )
+
+
+def _may_be_there(claimed: Claimed) -> bool:
+    """Return whether something of a course may be at its destination: an answer may have been lost on the way."""
+    told = claimed.seen is not None or bool(claimed.remote)
+    return claimed.attempts > 1 or (told and claimed.route not in _KEPT_BACK)
 
 
 def _writes(claimed: Claimed, route: Route, ledger: Mapping[str, Any]) -> tuple[Write, ...]:

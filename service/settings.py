@@ -45,6 +45,7 @@ def _without_slash(base: str) -> str:
 
 _FhirBase = Annotated[str, Field(pattern=HTTP_URL), AfterValidator(_without_slash)]
 _Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+_Sources = Annotated[tuple[_Name, ...], Field(min_length=1)] | None
 
 
 def _host_and_port(address: str) -> str:
@@ -227,6 +228,8 @@ class KafkaDestination(Group):
     """Name in the store, the metrics and the commands (letters, digits, hyphens)."""
     topic: str = "ipt.careplan"
     """Topic for the plans, keyed by course id."""
+    sources: _Sources = None
+    """Ids of the sources whose courses go there; without it, all."""
     withhold: tuple[str, ...] = ()
     """Security labels, each `system|code` or a code alone: plans that carry one are kept from this destination."""
 
@@ -240,6 +243,11 @@ class FhirDestination(Transport):
     """Name in the store, the metrics and the commands (letters, digits, hyphens)."""
     base: _FhirBase
     """FHIR base URL, as `https://ehr.example/fhir`."""
+    sources: _Sources = None
+    """Ids of the sources whose courses go there: those whose patients have the same ids in both.
+
+    Needed where there are several sources: `Patient/1` of one is somebody else in another's EHR.
+    """
     timeout_s: PositiveFloat = 30.0
     """Longest wait for one answer (seconds)."""
     concurrency: PositiveInt | None = None
@@ -381,6 +389,21 @@ class Settings(BaseSettings):
             twice = [name for name, times in Counter(names).items() if times > 1]
             if twice:
                 msg = f'the {what} "{twice[0]}" stands twice'
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _each_in_its_own_chart(self) -> Self:
+        known = {source.id for source in self.sources}
+        for destination in self.destinations:
+            if unknown := set(destination.sources or ()) - known:
+                msg = f'the destination "{destination.name}" names the source "{min(unknown)}", which there is not'
+                raise ValueError(msg)
+            if isinstance(destination, FhirDestination) and destination.sources is None and len(known) > 1:
+                msg = (
+                    f'with several sources, the FHIR destination "{destination.name}" needs the ids of those '
+                    "whose patients it has: set its sources"
+                )
                 raise ValueError(msg)
         return self
 

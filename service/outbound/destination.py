@@ -29,6 +29,8 @@ class Route(StrEnum):
     """Nothing was sent: the server takes neither plan nor note. The plan shows in the chart view."""
     WITHHELD = "withheld"
     """Not sent: a label of the course keeps it from this destination. What was there before is taken back."""
+    OTHER_SOURCE = "other-source"
+    """Not sent: the destination has other sources' patients. What was there before is taken back."""
 
 
 @dataclass(frozen=True, slots=True)

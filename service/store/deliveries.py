@@ -16,10 +16,10 @@ from service.store.instants import instant, micros
 from service.store.projections import wanting
 from service.store.rows import ledger
 from service.store.tables import course, delivery, pause
-from service.store.values import PATIENT_MISSING, Claimed, Pending
+from service.store.values import OTHER_SOURCE, PATIENT_MISSING, Claimed, Pending
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import datetime, timedelta
 
     from sqlalchemy import Update
@@ -163,7 +163,7 @@ class Deliveries:
             row = (await delivery_rows.read(connection, [key])).get(key)
             if row is None or row.next_attempt is None:
                 return
-            if row.wanted_counter != claimed.counter:
+            if row.wanted_counter > claimed.counter:
                 await delivery_rows.save(connection, [delivery_rows.released(row, at)])
                 return
             await delivery_rows.save(
@@ -172,9 +172,10 @@ class Deliveries:
             await parking.park_delivery(connection, claimed, reason, hashes, at)
             await audit_trail.refused(connection, claimed, reason, at)
 
-    async def bring_up_to_date(self, destination: str, now: datetime) -> int:
+    async def bring_up_to_date(self, destination: str, now: datetime, *, sources: Collection[str] | None = None) -> int:
         """Want every course at a destination that has been added, or was not configured for a while.
 
+        Of these sources, or of all; what it has of others is made due too, for that has to be taken back.
         Returns how many courses it was behind in.
         """
         at = micros(now)
@@ -183,6 +184,12 @@ class Deliveries:
             delivery, (delivery.c.course_id == course.c.course_id) & (delivery.c.destination == destination)
         )
         behind = or_(delivery.c.course_id.is_(None), delivery.c.wanted_counter != course.c.counter)
+        if sources is not None:
+            theirs = course.c.source.in_(sources)
+            kept_away = func.coalesce(delivery.c.route, "") == OTHER_SOURCE
+            behind = or_(
+                and_(theirs, or_(behind, kept_away)), and_(~theirs, delivery.c.course_id.is_not(None), ~kept_away)
+            )
         current = (
             select(
                 course.c.course_id,

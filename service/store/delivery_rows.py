@@ -55,7 +55,8 @@ class DeliveryRow:
 
 def acknowledged(row: DeliveryRow, report: Delivered, now: int) -> DeliveryRow:
     """Return the row after its destination took a plan; due again if that is no longer the wanted one."""
-    current = report.counter == row.wanted_counter
+    # A destination that no longer takes the course's source is not told of newer revisions: it may be ahead.
+    current = report.counter >= row.wanted_counter
     return replace(
         row,
         seen=report.revision,

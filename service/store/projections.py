@@ -60,8 +60,8 @@ class Wanted:
 
     destinations: Sequence[Destination] = ()
     at: int = 0
-    revisions: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Revision and counter of each course that changed."""
+    revisions: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    """Source, revision and counter of each course that changed."""
     gone: list[tuple[GoneCourse, int]] = field(default_factory=list)
     """With their counters."""
 
@@ -86,26 +86,28 @@ async def write(
     for one in updates:
         for each in one.courses:
             if each.course_id in changed:
-                wanted.revisions[each.course_id] = each.revision, changed[each.course_id]
+                wanted.revisions[each.course_id] = one.patient.source, each.revision, changed[each.course_id]
         wanted.gone += [(each, gone[each.course_id]) for each in one.gone if each.course_id in gone]
     return Written(tuple(sorted(changed)), tuple(sorted(gone)))
 
 
 async def want(connection: AsyncConnection, wanted: Wanted) -> None:
-    """Want the revisions at every destination: the last thing of a transaction.
+    """Want the revisions at every destination that takes their source: the last thing of a transaction.
 
     Rows of deliveries are locked in the order of their keys, as by everyone who locks several, and for a moment only.
     """
-    names = sorted(destination.name for destination in wanted.destinations)
+    places = sorted(wanted.destinations, key=lambda destination: destination.name)
+    names = [destination.name for destination in places]
     if wanted.gone:
         # Two statements write below: locked by them, the second's rows would not come after the first's.
         heirs = {each.superseded_by for each, _ in wanted.gone if each.superseded_by}
         concerned = wanted.revisions.keys() | heirs | {each.course_id for each, _ in wanted.gone}
         await delivery_rows.read(connection, product(concerned, names))
     rows = [
-        (id_, name, revision, counter, wanted.at)
-        for id_, (revision, counter) in sorted(wanted.revisions.items())
-        for name in names
+        (id_, destination.name, revision, counter, wanted.at)
+        for id_, (source, revision, counter) in sorted(wanted.revisions.items())
+        for destination in places
+        if destination.takes(source)
     ]
     if rows:
         statements = _statements(connection.dialect.name)

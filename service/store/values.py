@@ -150,6 +150,12 @@ class Destination:
     name: str
     takes_over: bool = False
     """Whether it keeps resources with ids of their own, so that one course can go on with another's."""
+    sources: frozenset[str] | None = None
+    """Ids of the sources whose courses it is to have; None: of all."""
+
+    def takes(self, source: str) -> bool:
+        """Return whether courses of a source go there."""
+        return self.sources is None or source in self.sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +185,8 @@ class HistoryEntry:
     """Why the phase went back; None if it did not."""
 
 
+OTHER_SOURCE = "other-source"
+"""Route of a course whose source the destination does not take, once it has nothing of the course."""
 PATIENT_MISSING = "patient-missing"
 """Outcome of a delivery to a destination that does not know the patient yet: all of a patient's have it together."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,7 +24,7 @@ from service.vitals import Vitals
 from tests.history import sessions, week
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from service.domain.mappings import Mappings
@@ -92,12 +92,18 @@ async def write(store: Store, one: PatientUpdate) -> None:
 
 @asynccontextmanager
 async def reconciling(
-    store: Store, destination: Held, mappings: Mappings, withhold: tuple[str, ...] = ()
+    store: Store,
+    destination: Held,
+    mappings: Mappings,
+    withhold: tuple[str, ...] = (),
+    sources: Sequence[str] | None = None,
 ) -> AsyncIterator[Reconciler]:
     """Run the loop, and stop it in order at the end."""
     metrics = create_metrics(topics={"main": ()}, destinations=[NAME], reasons=[])
     vitals = Vitals(metrics, Health(), lambda: datetime.now(UTC))
-    reconciler = Reconciler(store, destination, {"main": mappings}, Deliveries(), vitals, withhold=withhold)
+    reconciler = Reconciler(
+        store, destination, {"main": mappings}, Deliveries(), vitals, sources=sources, withhold=withhold
+    )
     stop = asyncio.Event()
     running = asyncio.create_task(reconciler.run(stop))
     try:
@@ -172,6 +178,38 @@ async def test_what_has_ended_is_reported_before_the_loop_ends(store: Store, map
         await destination.taken.get()
         asyncio.get_running_loop().call_later(0.05, destination.gate.set)
     assert Pending(0, None) == await store.deliveries.pending(NAME)
+
+
+async def test_plan_of_another_source_is_not_sent_and_one_that_was_sent_is_taken_back(
+    store: Store, mappings: Mappings
+) -> None:
+    """As of a destination that got the courses of all: its patient of the same id is somebody else."""
+    destination = Held()
+    await write(store, update("sent", 3, mappings))
+    async with reconciling(store, destination, mappings):
+        assert 1 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+    await write(store, update("unsent", 3, mappings))
+    async with reconciling(store, destination, mappings, sources=["north"]) as reconciler:
+        assert 2 == await store.deliveries.bring_up_to_date(NAME, datetime.now(UTC), sources=["north"])
+        reconciler.wake()
+        await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+    sent, taken_back = destination.plans
+    assert ["Patient/sent", "Patient/sent"] == [sent.patient, taken_back.patient]
+    assert ["entered-in-error"] == [resource["status"] for _, resource in taken_back.resources]
+    assert Pending(0, None) == await store.deliveries.pending(NAME)
+    assert 0 == await store.deliveries.bring_up_to_date(NAME, datetime.now(UTC), sources=["north"])
+
+
+async def test_withheld_plan_whose_first_answer_was_lost_is_taken_back(store: Store, mappings: Mappings) -> None:
+    """It may have arrived all the same: nothing that was attempted counts as never sent."""
+    destination = Held()
+    await write(store, update("lost", 3, mappings))
+    claimed = await store.deliveries.claim(NAME, datetime.now(UTC), 1, timedelta(0))
+    await write(store, update("lost", 4, mappings, (PART_2,)))
+    async with reconciling(store, destination, mappings, ("42CFRPart2",)):
+        await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+    assert 1 == len(claimed)
+    assert ["entered-in-error"] == [resource["status"] for _, resource in destination.plans[0].resources]
 
 
 @pytest.mark.parametrize("withhold", ["42CFRPart2", "http://terminology.hl7.org/CodeSystem/v3-ActCode|42CFRPart2"])

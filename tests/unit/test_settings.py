@@ -169,6 +169,17 @@ def test_lists_of_tables_in_the_environment_are_json(monkeypatch: pytest.MonkeyP
         ),
         ("[kafka]\nca_file = 'none.pem'\n", "{file}, kafka.ca_file: path does not point to a file."),
         ("[store]\nurl = 'mysql://db/ipt'\n", "{file}, store: the url begins with sqlite:/// or postgresql://."),
+        (
+            "[[sources]]\n[[sources]]\nid = 'b'\ntopics = ['b']\n[[destinations]]\nkind = 'fhir'\nbase = 'http://e'\n",
+            (
+                '{file}: with several sources, the FHIR destination "ehr" needs the ids of those whose patients it '
+                "has: set its sources."
+            ),
+        ),
+        (
+            "[[destinations]]\nkind = 'kafka'\nsources = ['main', 'north']\n",
+            '{file}: the destination "kafka" names the source "north", which there is not.',
+        ),
         ("[[sources]]\n[[sources]]\n", '{file}: the source id "main" stands twice.'),
         ("kafka = [\n", "{file}: "),
     ],

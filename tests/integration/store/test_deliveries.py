@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from service.store import PATIENT_MISSING, ParkedKind, ParkedState, Pending, Postponed, Write
+from service.domain.facts import PatientKey
+from service.outbound.destination import Route
+from service.store import PATIENT_MISSING, Destination, ParkedKind, ParkedState, Pending, Postponed, Write
 from tests.integration.store.samples import (
     BEN,
     EHR,
@@ -221,6 +224,38 @@ async def test_destination_that_is_added_later_wants_every_course(store: Store) 
         (each.course_id, each.gone) for each in await store.deliveries.claim("ehr", NOW, 10, LEASE)
     ]
     assert 0 == await store.deliveries.bring_up_to_date("ehr", NOW)
+
+
+async def test_destination_gets_the_courses_of_its_sources_alone(store: Store) -> None:
+    """Whether it was there when they changed, or is brought up to date later."""
+    theirs, all_ = Destination("theirs", sources=frozenset({"main"})), Destination("all")
+    south = PatientKey("south", "anna")
+    await write(store, update(course("n")), update(course("s"), patient=south), to=(theirs, all_))
+
+    assert ["n"] == [each.course_id for each in await store.deliveries.claim("theirs", NOW, 10, LEASE)]
+    assert 2 == len(await store.deliveries.claim("all", NOW, 10, LEASE))
+    assert 0 == await store.deliveries.bring_up_to_date("theirs", NOW, sources=["main"])
+    assert 1 == await store.deliveries.bring_up_to_date("new", NOW, sources=["south"])
+    assert ["s"] == [each.course_id for each in await store.deliveries.claim("new", NOW, 10, LEASE)]
+
+
+async def test_what_a_destination_has_of_a_source_that_it_no_longer_takes_becomes_due_once(store: Store) -> None:
+    """Until it is taken back, however the course changes meanwhile; and again once the source is named again."""
+    north, south = Destination("ehr", sources=frozenset({"main"})), PatientKey("south", "anna")
+    await write(store, update(course("n")), update(course("s"), patient=south), to=(Destination("ehr"),))
+    await deliver(store, "ehr", REMOTE)
+
+    assert 1 == await store.deliveries.bring_up_to_date("ehr", NOW, sources=["main"])
+    await write(store, update(course("s", "r2"), patient=south), to=(north,))
+    (claimed,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    changed = await store.deliveries.acknowledge([replace(done(claimed), route=Route.OTHER_SOURCE)], NOW)
+
+    assert ("s", False) == (claimed.course_id, changed)
+    await write(store, update(course("s", "r3"), patient=south), to=(north,))
+    assert 0 == await store.deliveries.bring_up_to_date("ehr", NOW, sources=["main"])
+    assert [] == await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    assert 1 == await store.deliveries.bring_up_to_date("ehr", NOW, sources=["main", "south"])
+    assert ["r3"] == [each.revision for each in await store.deliveries.claim("ehr", NOW, 10, LEASE)]
 
 
 async def test_counts_tell_phases_parked_and_undelivered(store: Store) -> None:
