@@ -67,6 +67,7 @@ _LISTS = {
     "Observation": ("identifier", "category", "derivedFrom"),
 }
 _META_LISTS = ("profile", "security", "tag")
+_LABELS = ("security", "tag")
 _SERVERS_OWN = ("versionId", "lastUpdated")
 
 _ENTERED_IN_ERROR = "entered-in-error"
@@ -88,6 +89,8 @@ class Merged:
     """Whether it holds anything that is not ours."""
     respected: str | None
     """The status that a clinician set and that stays."""
+    tells_more: bool
+    """Whether the server has yet to be told it: content, labels, tags or source that it does not hold."""
 
 
 def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str | None) -> Merged:
@@ -114,7 +117,12 @@ def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str |
     if (status_element := STATUS.get(kind)) is not None:
         resource[status_element], respected = _status(kind, ours[status_element], remote.get(status_element), asked)
     resource["meta"] = _meta(ours["meta"], remote.get("meta"))
-    return Merged(resource, canonical(resource) != canonical(ours), respected)
+    return Merged(
+        resource,
+        canonical(resource) != canonical(ours),
+        respected,
+        canonical(resource) != canonical(remote) or not _says(remote.get("meta"), ours["meta"]),
+    )
 
 
 def retired(remote: Element, status: str) -> Element | None:
@@ -197,6 +205,17 @@ def _meta(ours: Element, remote: object) -> Element:
         if combined:
             meta[name] = combined
     return meta
+
+
+def _says(remote: object, ours: Element) -> bool:
+    """Whether the server's meta has our labels, tags and source; it may have more, and profiles are its own affair."""
+    meta = remote if isinstance(remote, dict) else {}
+    for name in _LABELS:
+        held = {_key(entry) for entry in _list(meta.get(name))}
+        if any(_key(entry) not in held for entry in ours.get(name, [])):
+            return False
+    # HAPI puts `#` and the request's id after the source that it was told.
+    return "source" not in ours or str(meta.get("source")).partition("#")[0] == ours["source"].partition("#")[0]
 
 
 def _list(value: object) -> list[Any]:

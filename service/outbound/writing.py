@@ -10,7 +10,7 @@ from service.outbound.careplan import WITHDRAWN
 from service.outbound.elements import CAREPLAN
 from service.outbound.identity import Place, establish
 from service.outbound.ledger import Remote, digest, type_of
-from service.outbound.merging import RETIRED, STATUS, canonical, entries, merge, retired
+from service.outbound.merging import RETIRED, STATUS, entries, merge, retired
 from service.outbound.terms import Versions
 from service.rest.client import Conflict, Created, FhirClient, Found
 from service.rest.errors import Conflicting
@@ -106,7 +106,7 @@ class Writing:
     async def _updated(self, role: str, ours: Element, known: Remote | None, found: Found, taken: Taken) -> Remote:
         merged = merge(ours, found.resource, sent=known.entries if known else (), asked=known.status if known else None)
         version = found.version
-        if canonical(merged.resource) != canonical(found.resource):
+        if merged.tells_more:
             version = await self.client.put(
                 merged.resource, if_match=_matched(found, taken), request_id=self.request_id
             )

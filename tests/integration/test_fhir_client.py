@@ -256,7 +256,8 @@ async def test_an_update_whose_answer_was_lost_is_simply_done_again(script: Scri
         script.answers += [absent, DROPPED]
         with pytest.raises(Transient):
             await destination.deliver(PlanDelivery(plan.course_id, "r", 1, plan, (), {}))
-        held = answer("200 OK", 'ETag: W/"1"', body=orjson.dumps({**resource, "meta": {"versionId": "1"}}))
+        stored = resource | {"meta": resource["meta"] | {"versionId": "1"}}
+        held = answer("200 OK", 'ETag: W/"1"', body=orjson.dumps(stored))
         script.answers += [held, held]
         delivered = await destination.deliver(PlanDelivery(plan.course_id, "r", 1, plan, (), {}))
     finally:

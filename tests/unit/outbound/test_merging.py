@@ -70,6 +70,28 @@ def test_a_clinicians_elements_and_entries_survive_and_ours_are_current(
     assert now["description"] == merged.resource["description"]
 
 
+PROTECTED = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "42CFRPart2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("security", [PROTECTED]), ("tag", [PROTECTED]), ("source", "urn:another-source")]
+)
+def test_what_only_the_meta_says_is_told_too(ours: dict[str, Any], name: str, value: object) -> None:
+    """A label that a course gains reaches a server that holds all else already; once it is there, nothing is told."""
+    labelled = {**ours, "meta": {**ours["meta"], name: value}}
+    merged = merge(labelled, ours, sent=entries(ours), asked="active")
+    assert merged.tells_more
+    assert not merge(labelled, merged.resource, sent=entries(ours), asked="active").tells_more
+
+
+def test_a_server_that_adds_to_labels_and_source_is_told_nothing_again(ours: dict[str, Any]) -> None:
+    """Its own labels, the id of the request after the source, and no profiles."""
+    meta = {name: value for name, value in ours["meta"].items() if name != "profile"}
+    meta |= {"source": "urn:s#4711", "security": [*meta.get("security", []), PROTECTED]}
+    mine = {**ours, "meta": {**ours["meta"], "source": "urn:s"}}
+    assert not merge(mine, {**mine, "meta": meta}, sent=entries(ours), asked="active").tells_more
+
+
 def test_an_entry_of_ours_that_is_gone_does_not_stay_as_if_a_clinicians(
     ours: dict[str, Any], mappings: Mappings
 ) -> None:
