@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from service.outbound.elements import COURSE_IDENTIFIER
+from service.rest.errors import Permanent, Transient
 
 if TYPE_CHECKING:
     from service.outbound.elements import Element
     from service.outbound.ledger import Ledger
     from service.rest.client import FhirClient
+
+log = structlog.get_logger(__name__)
 
 _TASK = "task/"
 _ASKED = "requested"
@@ -20,13 +25,20 @@ async def completed(client: FhirClient, ledger: Ledger, patient: str, prefix: st
     """Return the Tasks that the plan still asks for and that a clinician completed, as events would bring them.
 
     Only what says that they are done, when and by whom: no notes, no output. `prefix` goes before their ids, so that
-    a Task of this server never passes for one of the source's own. Raises Transient and Permanent.
+    a Task of this server never passes for one of the source's own. One that can't be read is passed over until the
+    course's next delivery: the plan, and its Flag, must not wait for it.
     """
     done = []
     for role, remote in sorted(ledger.remotes.items()):
         if not role.startswith(_TASK) or remote.status != _ASKED:
             continue
-        found = await client.read("Task", remote.id)
+        try:
+            found = await client.read("Task", remote.id)
+        except (Transient, Permanent) as error:
+            log.warning("a Task can't be read for a clinician's answer; the plan goes on without", code=error.code)
+            if isinstance(error, Transient):
+                break  # the server is in trouble: waiting for it once is enough
+            continue
         if found is not None and found.resource.get("status") == _COMPLETED:
             done.append(_told(found.resource, patient, prefix))
     return tuple(done)
