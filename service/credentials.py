@@ -79,7 +79,7 @@ class ClientSecretAuth(Group):
     client_secret_file: FilePath | None = None
     """File with the client's secret alone, read at the start."""
     token_endpoint: TokenEndpoint = None
-    """URL of the token endpoint; without it, the one that the FHIR server names."""
+    """URL of the token endpoint; without it, the one that the FHIR server names, at its own host and by https only."""
     scopes: tuple[str, ...] = ()
     """Scopes to ask for; none where what is registered decides."""
 

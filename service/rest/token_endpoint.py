@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import orjson
@@ -43,6 +43,7 @@ LARGEST_ANSWER = 5_000_000
 """Bytes of an answer: a CapabilityStatement, which is asked for where there is no smart-configuration."""
 SMART = ".well-known/smart-configuration"
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_THIS_MACHINE = frozenset({"127.0.0.1", "::1", "localhost"})
 _SOUND = re.compile(r"[\x21-\x7e]{1,16384}")  # a token goes into a header
 
 _REFUSALS = {
@@ -185,6 +186,12 @@ class TokenEndpoint:
             raise Transient("no-token-endpoint", message)
         if not address.startswith(("https://", "http://")):
             raise Transient("no-token-endpoint", "The FHIR server's token endpoint is no URL. Set token_endpoint.")
+        if isinstance(self._proof, Secret) and not _may_have_secrets(address, base):
+            message = (
+                "The FHIR server names a token endpoint at another host or without https, which gets no secret by its "
+                "word alone. Set token_endpoint, if that is where tokens come from."
+            )
+            raise Transient("no-token-endpoint", message)
         return address
 
     def _token(self, status: int, headers: httpx.Headers, body: bytes) -> Token:
@@ -257,6 +264,19 @@ async def _ask(  # noqa: PLR0913 - what a request is made of
             ) from None
         message = f"{what} can't be reached ({type(error).__name__}). It is tried again by itself."
         raise Transient(f"{code}-unreachable", message) from None
+
+
+def _may_have_secrets(address: str, base: str) -> bool:
+    """Return whether a token endpoint that a server names is as trusted as the server: its host, and not in clear.
+
+    An assertion is good for the one endpoint that it names; whoever gets a secret has it.
+    """
+    try:
+        named, trusted = urlsplit(address), urlsplit(base)
+    except ValueError:
+        return False
+    in_clear = named.scheme != "https" and named.hostname not in _THIS_MACHINE
+    return named.hostname == trusted.hostname and not in_clear
 
 
 def _stated_in(smart: bytes) -> str | None:

@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from service.rest.errors import Transient
-from service.rest.token_endpoint import UNSTATED_LIFETIME_S, Secret, TokenEndpoint
+from service.rest.token_endpoint import UNSTATED_LIFETIME_S, Secret, TokenEndpoint, _may_have_secrets
+from tests.charts import charts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -114,6 +115,25 @@ async def test_the_wait_that_the_endpoint_asks_for_is_kept(endpoint: Endpoint) -
         await endpoint.asked().fetch()
 
     assert 17.0 == caught.value.retry_after
+
+
+@pytest.mark.parametrize(
+    "named", ["https://ehr.example.attacker.example/token", "https://127.0.0.1.example/token", "https://[/token"]
+)
+async def test_secret_goes_to_no_other_host_by_the_fhir_servers_word(named: str) -> None:
+    """A smart-configuration that somebody changed would get it; a setting names another host where that is meant."""
+    async with charts() as ehr:
+        ehr.resources[".well-known/smart-configuration"] = {"token_endpoint": named}
+        with pytest.raises(Transient) as caught:
+            await TokenEndpoint(Secret("ipt-bridge", SECRET), fhir_base=ehr.base).fetch()
+    assert "no-token-endpoint" == caught.value.code
+    assert "Set token_endpoint" in str(caught.value)
+
+
+def test_secret_goes_to_the_same_host_and_not_in_clear() -> None:
+    """Also where the base itself is in clear, which is the operator's decision for the plans alone."""
+    asked = [("http://ehr.example/fhir", f"{scheme}://ehr.example/token") for scheme in ("https", "http")]
+    assert [True, False] == [_may_have_secrets(address, base) for base, address in asked]
 
 
 async def test_nobody_at_the_address_is_told_of() -> None:
