@@ -26,7 +26,7 @@ DAY_H = 24
 KEPT_H = 8 * DAY_H
 """How long the counts of an hour are kept (hours)."""
 MOST_GAPS = 100
-"""Gaps told of one source at a time."""
+"""Gaps shown of one source at a time; it may have more."""
 MOST_DEVIATIONS = 1000
 """Paths of one source at a time; there are fewer in FHIR's Encounter and QuestionnaireResponse."""
 
@@ -154,7 +154,7 @@ class Sources:
                     FeedRate(kind, outcome, int(last), int(ever))
                     for kind, outcome, last, ever in await connection.execute(rates)
                 ),
-                gaps=tuple(await _open_gaps(connection, event_gap.c.source == source)),
+                gaps=tuple(await _open_gaps(connection, event_gap.c.source == source, MOST_GAPS)),
                 gaps_closed=dict((await connection.execute(closed)).all()),
                 deviations=dict((await connection.execute(deviations)).all()),
                 parked=dict((await connection.execute(waiting)).all()),
@@ -204,8 +204,13 @@ async def _mark_closed(connection: AsyncConnection, gap: EventGap, how: GapClose
     )
 
 
-async def _open_gaps(connection: AsyncConnection, of: Any) -> list[EventGap]:  # noqa: ANN401 - a condition
-    statement = select(*_GAP).where(_OPEN, of).order_by(event_gap.c.noticed_at, event_gap.c.id).limit(MOST_GAPS)
+async def _open_gaps(
+    connection: AsyncConnection,
+    of: Any,  # noqa: ANN401 - a condition
+    most: int | None = None,
+) -> list[EventGap]:
+    """Return open gaps, the oldest first; without `most` all of them, as whoever decides about gaps needs them."""
+    statement = select(*_GAP).where(_OPEN, of).order_by(event_gap.c.noticed_at, event_gap.c.id).limit(most)
     return [_gap(row) for row in await connection.execute(statement)]
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from service.domain.event_numbers import Numbered
 from service.store import FeedCount, FeedRate, GapClosed
+from service.store.sources import MOST_GAPS
 from tests.integration.store.samples import NOW, parked
 
 if TYPE_CHECKING:
@@ -173,6 +174,18 @@ async def test_person_closes_the_gaps_of_a_source(store: Store) -> None:
     assert 2 == await store.sources.settle_gaps(SOURCE, NOW)
     assert () == await open_gaps(store)
     assert [] == await noticed(store, 60)
+
+
+async def test_each_of_many_gaps_is_noticed_once_and_all_are_settled(store: Store) -> None:
+    """More than are shown at a time."""
+    await see(store, *range(1, 2 * MOST_GAPS + 40, 2))
+    count = len(await noticed(store, 5))
+    assert MOST_GAPS < count
+
+    assert [] == await noticed(store, 6)
+    assert ({SOURCE: count}, MOST_GAPS) == (await store.sources.open_gaps(), len(await open_gaps(store)))
+    assert count == await store.sources.settle_gaps(SOURCE, NOW)
+    assert {} == await store.sources.open_gaps()
 
 
 async def test_gap_of_a_subscription_that_was_made_anew_stays_open(store: Store) -> None:
