@@ -76,7 +76,7 @@ def inspect(record: Record, feed: Feed, limits: Limits, fhir_version: str | None
         return [Inspected(envelope, relevant=False, reason=reason)]
     found = [_inspected(change, envelope, record, feed, limits, fhir_version) for change in opened.changes]
     if any(each.fact is not None for each in found):
-        changes = without_repeats(opened.changes, record, limits)
+        changes = without_repeats(opened.changes, record.value, limits)
         if changes is not opened.changes:
             return [_inspected(change, envelope, record, feed, limits, fhir_version) for change in changes]
     return found

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
+from service.backfill.cutting import RepeatedKey, Value, elements, members, value_of
 from service.backfill.portions import record_of
+from service.inbound.repeats import may_repeat
 from service.inbound.times import parse_time
+from service.rest.answers import not_fhir
+from service.rest.errors import Permanent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from service.inbound.records import Record, SourceContext
@@ -20,41 +27,79 @@ SORT = "_lastUpdated"
 """The search parameter by which pages are sorted, and their resources bounded."""
 
 
-def resources(bundle: Element) -> list[object]:
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a search, or of a history."""
+
+    head: Element
+    """The Bundle without its entries."""
+    entries: Sequence[Value]
+
+
+def page_of(body: bytes) -> Page:
+    """Return the page that a server's answer holds; an entry that can't be read is one all the same.
+
+    Raises Transient (not-fhir) for what is no Bundle, and Permanent where its own keys stand twice.
+    """
+    try:
+        bundle = orjson.loads(body)
+        if not may_repeat(body, bundle):
+            entries = _bundle(bundle).pop("entry", None)
+            return Page(bundle, [Value(each) for each in entries] if isinstance(entries, list) else [])
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        pass
+    try:
+        parts = members(body)
+        entries = parts.pop("entry", b"null")
+        head = {name: orjson.loads(text) for name, text in parts.items()}
+        found = [] if entries == b"null" else [value_of(each) for each in elements(entries)]
+    except RepeatedKey:
+        message = "A page of the FHIR server has a key twice; nobody can tell which one counts. Report it to its maker."
+        raise Permanent("duplicate-key", message) from None
+    except ValueError:
+        raise not_fhir(HTTPStatus.OK) from None
+    return Page(_bundle(head), found)
+
+
+def _bundle(content: Any) -> Element:  # noqa: ANN401 - JSON of any shape
+    if not isinstance(content, dict) or content.get("resourceType") != "Bundle":
+        raise not_fhir(HTTPStatus.OK)
+    return content
+
+
+def resources(page: Page) -> list[Value]:
     """Return what a page's entries hold of what was searched for: no outcome, nothing that came along.
 
     An entry without a resource stands for itself: it is for the intake to say that it can't be read.
     """
-    entries = bundle.get("entry")
-    found: list[object] = []
-    for entry in entries if isinstance(entries, list) else ():
-        if not isinstance(entry, dict):
-            found.append(entry)
-            continue
-        search, resource = entry.get("search"), entry.get("resource")
-        mode = search.get("mode") if isinstance(search, dict) else None
-        kind = resource.get("resourceType") if isinstance(resource, dict) else None
-        if mode not in {"outcome", "include"} and kind != "OperationOutcome":
-            found.append(entry if resource is None else resource)
+    found = []
+    for entry in page.entries:
+        search, resource = entry.member("search"), entry.member("resource")
+        mode = _at(search, "mode")
+        if mode not in {"outcome", "include"} and _at(resource, "resourceType") != "OperationOutcome":
+            found.append(resource or entry)
     return found
 
 
-def records_of(bundle: Element, source: str, asked_at: datetime) -> list[Record]:
+def _at(value: Value | None, name: str) -> object:
+    return value.content.get(name) if value is not None and isinstance(value.content, dict) else None
+
+
+def records_of(found: Sequence[Value], source: str, asked_at: datetime) -> list[Record]:
     """Return what a page holds as the records that a topic would have brought; it was so when it was asked for."""
-    return [record_of(source, orjson.dumps(resource), asked_at) for resource in resources(bundle)]
+    return [record_of(source, each.text, asked_at) for each in found]
 
 
-def versions_of(bundle: Element, source: SourceContext, above: datetime) -> tuple[list[Record], datetime]:
+def versions_of(page: Page, source: SourceContext, above: datetime) -> tuple[list[Record], datetime]:
     """Return the entries of a history's page, the newest first, as records, and the time of the last of them.
 
     One that says nothing of its age, as HAPI's deletes, is as old as the entry above it, on the page before at the
     first: what came after it is no older, what came before it no newer, and at the same instant the version decides.
     """
-    entries = bundle.get("entry")
     found = []
-    for entry in entries if isinstance(entries, list) else ():
-        above = parse_time(_written(entry), source.time_zone) or above
-        found.append(record_of(source.id, orjson.dumps(entry), above))
+    for entry in page.entries:
+        above = parse_time(_written(entry.content), source.time_zone) or above
+        found.append(record_of(source.id, entry.text, above))
     return found, above
 
 

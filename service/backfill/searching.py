@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from service.backfill.pages import SORT, link_of, records_of, resources, says_that_it_sorts, versions_of
+from service.backfill.pages import SORT, link_of, page_of, records_of, resources, says_that_it_sorts, versions_of
 from service.backfill.patience import insisting
 from service.backfill.portions import Portion, Refusal, number_at, text_at
 from service.inbound.times import parse_time
@@ -22,9 +22,9 @@ from service.rest.errors import Permanent
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 
+    from service.backfill.pages import Page
     from service.backfill.portions import Position
     from service.inbound.records import Record, SourceContext
-    from service.rest.answers import Element
     from service.rest.client import FhirClient
 
 PAGE_SIZE = 200
@@ -93,7 +93,8 @@ async def _count(client: FhirClient, query: Query) -> int | None:
     for kind in query.types:
         parameters = [*_times(query, "ge", None), ("_summary", "count")]
         try:
-            found = (await insisting(partial(client.first_page, kind, parameters, query.page_bytes))).get("total")
+            body = await insisting(partial(client.first_page, kind, parameters, query.page_bytes))
+            found = page_of(body).head.get("total")
         except Permanent:
             return None
         if not isinstance(found, int):
@@ -217,15 +218,15 @@ class _Search:
         while True:
             asked_at, link = self._now(), walk.link
             try:
-                bundle = await insisting(self._ask)
+                page = await insisting(self._ask)
             except Permanent as error:
                 if error.code != "answer-too-large" or self._page_size == 1:
                     raise
                 self._page_size //= 2
                 raise Expired from None
-            records = self._records(bundle, asked_at)
+            records = self._records(page, asked_at)
             self._received += len(records)
-            walk.link = link_of(bundle, "next")
+            walk.link = link_of(page.head, "next")
             empty = 0 if records else empty + 1
             if walk.link is not None and (walk.link == link or empty > MOST_EMPTY):
                 raise Refusal(
@@ -236,35 +237,37 @@ class _Search:
             if walk.link is None:
                 return
 
-    async def _ask(self) -> Element:
+    async def _ask(self) -> Page:
         if self._walk.link is not None:
-            return await self._client.page(self._walk.link, self._query.page_bytes)
+            return page_of(await self._client.page(self._walk.link, self._query.page_bytes))
         if self._query.history:
             return await self._first_of_history()
         by = "_id" if self._kind == "Patient" else "patient"
         about = [] if self._patient is None else [(by, self._patient)]
         times = _times(self._query, self._prefix, self._walk.mark)
         asked = [*about, *times, ("_sort", SORT), ("_count", str(self._page_size))]
-        bundle = await self._client.first_page(self._kind, asked, self._query.page_bytes)
-        self._walk.ordered = says_that_it_sorts(bundle)
-        total = bundle.get("total")
+        page = page_of(await self._client.first_page(self._kind, asked, self._query.page_bytes))
+        self._walk.ordered = says_that_it_sorts(page.head)
+        total = page.head.get("total")
         self._total = total if isinstance(total, int) else None
-        return bundle
+        return page
 
-    def _records(self, bundle: Element, asked_at: datetime) -> list[Record]:
+    def _records(self, page: Page, asked_at: datetime) -> list[Record]:
         if self._query.history:
-            records, self._walk.at = versions_of(bundle, self._source, self._walk.at or asked_at)
+            records, self._walk.at = versions_of(page, self._source, self._walk.at or asked_at)
             return records
-        for resource in resources(bundle):
-            self._walk.saw(resource if isinstance(resource, dict) else {}, self._source)
-        return records_of(bundle, self._source.id, asked_at)
+        found = resources(page)
+        for each in found:
+            if each.content is not None:  # one that can't be read at all says nothing against the order of the others
+                self._walk.saw(each.content if isinstance(each.content, dict) else {}, self._source)
+        return records_of(found, self._source.id, asked_at)
 
-    async def _first_of_history(self) -> Element:
+    async def _first_of_history(self) -> Page:
         """Return the first page of the versions, the newest first: no time tells how far that has come."""
         self._walk.at, query = None, self._query
         since = [] if query.since is None else [("_since", instant(query.since - OVERLAP))]
         asked = [*since, ("_count", str(self._page_size))]
-        return await self._client.first_page(f"{self._kind}/_history", asked, query.page_bytes)
+        return page_of(await self._client.first_page(f"{self._kind}/_history", asked, query.page_bytes))
 
     def _ended(self, before: tuple[datetime | None, int], *, from_its_start: bool) -> tuple[int, bool]:
         """Return how many resources are lacking, and whether another round may find more.

@@ -11,6 +11,7 @@ from service.inbound.envelopes import open_record
 from service.inbound.reading import RecordReading, read_change
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import resource_id
+from service.inbound.repeats import without_repeats
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,7 +49,8 @@ def fetched(
         return Unreadable(Reason.FETCHED_OTHER)
     if (resource.get("resourceType"), resource_id(resource.get("id"))) != key[1:]:
         return Unreadable(Reason.FETCHED_OTHER, key.resource_type)
-    return change._replace(operation=Operation.UPDATE, resource=resource)
+    (told,) = without_repeats([change._replace(operation=Operation.UPDATE, resource=resource)], body, limits)
+    return told
 
 
 def kept(record: Record, place: int, source: SourceContext, limits: Limits) -> Change | Unreadable:

@@ -67,7 +67,7 @@ def read_record(record: Record, source: SourceContext, relevance: Relevance, lim
     reading = RecordReading(notices=opened.notices)
     _read_changes(opened.changes, record, source, relevance, limits, reading)
     if reading.facts:
-        changes = without_repeats(opened.changes, record, limits)
+        changes = without_repeats(opened.changes, record.value, limits)
         if changes is not opened.changes:
             reading = RecordReading(notices=opened.notices)
             _read_changes(changes, record, source, relevance, limits, reading)

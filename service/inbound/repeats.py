@@ -20,7 +20,7 @@ from service.inbound.relevance import READ_TYPES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from service.inbound.records import Limits, Record
+    from service.inbound.records import Limits
 
 _ESCAPED_COLON = b"\\u003"
 """Begins the escape of a colon, among others."""
@@ -39,16 +39,16 @@ def may_repeat(text: bytes, content: object) -> bool:
 
 
 def without_repeats(
-    changes: Sequence[Change | Unreadable], record: Record, limits: Limits
+    changes: Sequence[Change | Unreadable], value: bytes | None, limits: Limits
 ) -> Sequence[Change | Unreadable]:
-    """Return the changes of a record; those in doubt, since a key stands twice, as Unreadable (duplicate-key).
+    """Return the changes of a record's value; those in doubt, since a key stands twice, as Unreadable (duplicate-key).
 
     A key that stands twice around the resources, and not in one, puts all of them in doubt.
     """
-    if record.value is None:
+    if value is None:
         return changes
     try:
-        text = utf8(record.value, limits)
+        text = utf8(value, limits)
     except Unreadable:
         return changes
     if len(changes) == 1 and isinstance(changes[0], Change) and not may_repeat(text, changes[0].resource):

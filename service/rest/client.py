@@ -25,7 +25,6 @@ from service.rest.answers import (
     outcome_codes,
     permanent,
     place_of,
-    plain_bundle,
     raise_unless_fhir,
     raw_json,
     stated_version,
@@ -159,17 +158,17 @@ class FhirClient:
             answer = await self._send("GET", following[len(self._base) :].removeprefix("/"))
         return found
 
-    async def first_page(self, kind: str, parameters: Sequence[tuple[str, str]], body_limit: int) -> Element:
-        """Return the first page of a search, a Bundle of as many bytes at most, its numbers as orjson reads them.
+    async def first_page(self, kind: str, parameters: Sequence[tuple[str, str]], body_limit: int) -> bytes:
+        """Return the first page of a search, of as many bytes at most.
 
         Raises Permanent where the server refuses the search.
         """
         answer = await self._send("GET", kind, httpx.QueryParams(tuple(parameters)), body_limit=body_limit)
         if answer.status != HTTPStatus.OK:
             raise not_searched(answer)
-        return plain_bundle(answer.body)
+        return answer.body
 
-    async def page(self, link: str, body_limit: int) -> Element:
+    async def page(self, link: str, body_limit: int) -> bytes:
         """Return the page that a Bundle's link names, as `first_page` does.
 
         Raises Expired where the server has it no longer, and Permanent (foreign-link) for a link to any other place
@@ -187,7 +186,7 @@ class FhirClient:
             raise Expired
         if answer.status != HTTPStatus.OK:
             raise not_searched(answer)
-        return plain_bundle(answer.body)
+        return answer.body
 
     async def create(self, resource: Element, *, unless: str | None, request_id: str) -> Created:
         """Store a resource under an id that the server chooses; `unless` a search for it finds one (If-None-Exist).

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 
 from service.fetching import Fetcher
 from service.inbound.records import Limits, Record
@@ -195,6 +195,15 @@ async def test_resource_that_is_gone_counts_as_deleted(gone: int, site: Site, eh
     left = [event for event in WHOLE if event.key != SESSION.key]
     assert expected(ANNA.patient_id, left, mappings) == await stored(site.store, ANNA.patient_id)
     assert 1 == site.fetches("gone")
+
+
+async def test_fetched_resource_with_a_key_that_stands_twice_is_parked(site: Site, ehr: Charts) -> None:
+    """As one that the stream brings: nobody can tell which of the two counts."""
+    body = orjson.dumps(NEWEST[SESSION.key]).replace(b'"status":', b'"status":"cancelled","status":', 1)
+    ehr.refused[SESSION.key] = Response(body, media_type="application/fhir+json")
+    await site.take([named(SESSION)])
+    await site.fetch()
+    assert ([("duplicate-key", 0)], 0) == (await site.parked(), await site.waits())
 
 
 async def test_forbidden_resource_is_parked_until_the_right_is_given(site: Site, ehr: Charts) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from service.backfill.portions import Refusal
 from service.backfill.searching import OVERLAP, Query, searched
@@ -157,6 +157,19 @@ async def test_entry_that_holds_no_resource_is_not_lost(ehr: FhirSource) -> None
     ehr.resources, ehr.extra = [], [{"fullUrl": "urn:uuid:1"}, {"resource": 7}]
     (page, _) = await portions(ehr)
     assert [b'{"fullUrl":"urn:uuid:1"}', b"7"] == [each.value for each in page.records]
+
+
+async def test_resource_that_cannot_be_read_spoils_no_other_of_its_page(ehr: FhirSource) -> None:
+    """Half a character, and a key that stands twice: both are handed on as the server wrote them."""
+    half = b'{"resourceType":"Encounter","id":"a","note":"\\ud800"}'
+    twice = b'{"resourceType":"Encounter","id":1,"id":2}'
+    sound = orjson.dumps(ehr.resources[0])
+    entries = b",".join(b'{"resource":' + each + b"}" for each in (half, sound, twice))
+    total = JSONResponse({"resourceType": "Bundle", "total": 3})
+    page_of_three = b'{"resourceType":"Bundle","entry":[' + entries + b"]}"
+    ehr.failing = [total, Response(page_of_three, media_type="application/json")]
+    (page, _) = await portions(ehr)
+    assert [half, sound, twice] == [each.value for each in page.records]
 
 
 async def test_search_is_bounded_by_time_and_patient(ehr: FhirSource) -> None:

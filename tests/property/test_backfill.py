@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.backfill.lines import Lines
-from service.backfill.pages import records_of, versions_of
+from service.backfill.pages import page_of, records_of, resources, versions_of
 from service.backfill.portions import UNKNOWN_TIME, record_of
 from service.inbound.reading import read_record
 from service.inbound.records import Limits
@@ -53,12 +53,13 @@ def as_lines(resources: Sequence[Resource], packed: bool) -> list[Record]:  # no
     return [record_of(SOURCE.id, line.text, UNKNOWN_TIME) for line in found if line.text]
 
 
-def as_pages(resources: Sequence[Resource], size: int) -> list[Record]:
+def as_pages(found: Sequence[Resource], size: int) -> list[Record]:
     """Return the records of a search's pages."""
-    pages = [
-        {"resourceType": "Bundle", "entry": [{"resource": each} for each in resources[start : start + size]]}
-        for start in range(0, len(resources), size)
+    bodies = [
+        {"resourceType": "Bundle", "entry": [{"resource": each} for each in found[start : start + size]]}
+        for start in range(0, len(found), size)
     ]
+    pages = [resources(page_of(orjson.dumps(body))) for body in bodies]
     return [record for page in pages for record in records_of(page, SOURCE.id, UNKNOWN_TIME)]
 
 
@@ -107,9 +108,9 @@ def test_files_and_pages_give_the_facts_that_the_stream_gives(
 ) -> None:
     """Order and digest of each fact are the same: nothing replaces anything when both are read."""
     expected = live(streamed(patient.events, mappings))
-    resources = held(patient.events)
-    assert expected == live(facts(as_lines(resources, packed), relevance))
-    assert expected == live(facts(as_pages(resources, size), relevance))
+    left = held(patient.events)
+    assert expected == live(facts(as_lines(left, packed), relevance))
+    assert expected == live(facts(as_pages(left, size), relevance))
 
 
 @QUICK
@@ -121,7 +122,7 @@ def test_every_version_of_a_server_gives_the_facts_that_the_stream_gives(
     found: list[Fact] = []
     above = max(event.time for event in patient.events)
     for page in as_history(patient.events, size):
-        records, above = versions_of(page, SOURCE, above)
+        records, above = versions_of(page_of(orjson.dumps(page)), SOURCE, above)
         found += facts(records, relevance)
     assert live(streamed(patient.events, mappings)) == live(found)
 
