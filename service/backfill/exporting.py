@@ -33,6 +33,10 @@ POLL_S = 10.0
 """Wait between two looks at an export, where the server does not ask for another (seconds)."""
 LONGEST_POLL_S = 600.0
 SHORTEST_POLL_S = 0.1
+MOST_LOST = 3
+"""Exports that a server may forget before it is begun no more: each is hours of work there."""
+LOST_S = 5.0
+"""Wait before one that was lost is begun anew, doubled each time (seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ async def exported(
     position = position or {}
     status = text_at(position, "status")
     manifest: Manifest | None = None
+    lost = 0
     while manifest is None:
         if status is None:
             status = await insisting(partial(server.start, wanted.group, wanted.parameters))
@@ -64,7 +69,14 @@ async def exported(
         try:
             standing = await insisting(partial(server.standing, status))
         except Lost:
+            lost += 1
+            if lost >= MOST_LOST:
+                raise Refusal(
+                    "The FHIR server forgets its exports before they are done. Look at its log, or use "
+                    "`ipt-bridge backfill search`."
+                ) from None
             status = None
+            await asyncio.sleep(LOST_S * 2 ** (lost - 1))
             continue
         if isinstance(standing, UnderWay):
             told = "" if standing.percent is None else f" ({standing.percent} %)"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from service.backfill.pages import SORT, link_of, page_of, records_of, resources, says_that_it_sorts, versions_of
@@ -165,6 +166,10 @@ class _Walk:
             self.mark, self.at, self.at_mark = str(written).strip(), at, 1
 
 
+def _digest(link: str) -> bytes:
+    return blake2b(link.encode(errors="replace"), digest_size=16).digest()
+
+
 class _Search:
     """The search for one type, of one patient or of all, in rounds: a server may end its pages before the end."""
 
@@ -214,9 +219,11 @@ class _Search:
 
     async def _round(self) -> AsyncIterator[list[Record]]:
         """Yield the records of each page until a page names no next one. Raises Expired."""
-        walk, empty = self._walk, 0
+        walk, empty, seen = self._walk, 0, set[bytes]()
         while True:
-            asked_at, link = self._now(), walk.link
+            asked_at = self._now()
+            if walk.link is not None:
+                seen.add(_digest(walk.link))
             try:
                 page = await insisting(self._ask)
             except Permanent as error:
@@ -228,7 +235,7 @@ class _Search:
             self._received += len(records)
             walk.link = link_of(page.head, "next")
             empty = 0 if records else empty + 1
-            if walk.link is not None and (walk.link == link or empty > MOST_EMPTY):
+            if walk.link is not None and (_digest(walk.link) in seen or empty > MOST_EMPTY):
                 raise Refusal(
                     "The FHIR server's pages lead nowhere: their next links never end. Report it to its maker, or use "
                     "`ipt-bridge backfill export`."

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 MANIFEST_LIMIT = 32 * 1024 * 1024
 """Bytes of a manifest: some 100,000 files."""
+MOST_PAGES = 1000
+"""Pages of a manifest; each may name some 100,000 files."""
 _PERCENT = re.compile(r"(\d{1,3})\s*%")
 _LOST = frozenset({404, 410})
 _JSON = "application/json"
@@ -89,7 +91,8 @@ class BulkExport:
 
     async def standing(self, status: str) -> UnderWay | Manifest:
         """Return how an export stands, or its manifest. Raises Lost where the server knows it no longer."""
-        first, files, time = status, [], ""
+        files: list[ExportFile] = []
+        seen, time = {status}, ""
         while True:
             async with self._client.exchange("GET", self._here(status), {"Accept": _JSON}) as response:
                 answer = await self._answer(response)
@@ -104,8 +107,12 @@ class BulkExport:
             files += _files(manifest)
             time = time or _text(manifest.get("transactionTime"))
             following = _next(manifest)
-            if following is None or following in {first, status}:
+            if following is None:
                 return Manifest(time, tuple(files))
+            if following in seen or len(seen) >= MOST_PAGES:
+                message = "The pages of the export's manifest never end. Report it to the server's maker, or search."
+                raise Permanent("endless-pages", message)
+            seen.add(following)
             status = following
 
     async def content(self, file: ExportFile) -> AsyncIterator[bytes]:

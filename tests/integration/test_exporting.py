@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from service.backfill.exporting import Wanted, exported
+from service.backfill.portions import Refusal
 from service.health import serving
 from service.rest.bulk import BulkExport
 from service.rest.client import FhirClient
@@ -265,6 +266,29 @@ async def test_manifest_over_several_pages_is_read_whole(ehr: Exporter) -> None:
     del ehr.files["Encounter-1"]
     found = await portions(ehr)
     assert 2 == found[-1].total
+
+
+async def test_manifest_whose_pages_never_end_is_refused(ehr: Exporter) -> None:
+    """Each page names another, and they come again."""
+    ehr.jobs = {"a", "b"}
+    ehr.pending = [
+        JSONResponse({"transactionTime": TIME, "link": [{"relation": "next", "url": f"/state/{job}"}]})
+        for job in "ababab"
+    ]
+    with pytest.raises(Permanent, match="never end"):
+        await portions(ehr)
+
+
+async def test_server_that_forgets_its_exports_is_asked_for_few(ehr: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is hours of work there; one that is lost is begun anew, not for ever."""
+    monkeypatch.setattr("service.backfill.exporting.LOST_S", 0.0)
+    forgotten = JSONResponse({"resourceType": "OperationOutcome", "issue": []}, 404)
+    ehr.pending = [forgotten, forgotten]
+    assert ALL == ids(await portions(ehr))
+    ehr.asked, ehr.pending = [], [forgotten] * 100
+    with pytest.raises(Refusal, match="backfill search"):
+        await portions(ehr)
+    assert 3 == sum("$export" in path for _, path in ehr.asked)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 501])

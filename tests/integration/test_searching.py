@@ -136,6 +136,19 @@ async def test_pages_outside_the_configured_base_are_not_followed(ehr: FhirSourc
         assert "127.0.0.1" not in str(caught.value)
 
 
+async def test_pages_that_lead_in_a_circle_are_left(ehr: FhirSource) -> None:
+    """Whether of one page or of two, each with resources."""
+
+    def page(to: str) -> Response:
+        entry = [{"resource": ehr.resources[0]}]
+        link = [{"relation": "next", "url": f"{ehr.base}/Encounter?page={to}"}]
+        return JSONResponse({"resourceType": "Bundle", "entry": entry, "link": link})
+
+    ehr.failing = [page(to) for to in "-abababab"]
+    with pytest.raises(Refusal, match="lead nowhere"):
+        await portions(ehr)
+
+
 async def test_relative_links_are_followed(ehr: FhirSource) -> None:
     """Taken from the base."""
     ehr.links_to = "Encounter"
