@@ -9,13 +9,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service.backfill.patience import insisting
+from service.backfill.portions import Portion, Refusal
 from service.batches import Batch
+from service.rest.errors import Permanent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from datetime import datetime
 
-    from service.backfill.portions import Portion
     from service.intake import Intake
     from service.store import BackfillJob, Store
 
@@ -76,32 +77,36 @@ class Loading:
         Counted are `read`, `relevant`, `irrelevant`, `awaited` and `parked` records, `courses` that changed, and
         resources `lacking`.
 
-        Raises what `portions` raises, and StoreError while the database is away for long: what is stored stays, and
-        the same job goes on after it.
+        Raises what `portions` raises, a refusal once all that came before it is stored, and StoreError while the
+        database is away for long: what is stored stays, and the same job goes on after it.
         """
-        resumed = bool(self._job.position)
         batch, lacking, read = Batch(), 0, 0
         last: Portion | None = None
-        async for portion in portions:
-            await self._intake.read(portion.records, batch)
-            lacking += portion.lacking
-            last = portion
-            read += len(portion.records)
-            self._told(Told(portion.done, portion.total, read, portion.stage))
-            waits = self._clock() - self._kept_at
-            if len(batch.records) >= self._batch_size or batch.bytes >= BATCH_BYTES or waits >= KEEP_S:
-                await self._keep(batch, portion, lacking)
-                batch, lacking = Batch(), 0
+        refused: Permanent | Refusal | None = None
+        try:
+            async for portion in portions:
+                await self._intake.read(portion.records, batch)
+                lacking += portion.lacking
+                last = portion
+                read += len(portion.records)
+                self._told(Told(portion.done, portion.total, read, portion.stage))
+                waits = self._clock() - self._kept_at
+                if len(batch.records) >= self._batch_size or batch.bytes >= BATCH_BYTES or waits >= KEEP_S:
+                    await self._keep(batch, portion, lacking)
+                    batch, lacking = Batch(), 0
+        except (Permanent, Refusal) as error:
+            refused = error
         if last is not None:
             await self._keep(batch, last, lacking)
         await self._catch_up()
         await insisting(self._intake.tell)
-        if resumed:
-            # Patients whom a run that was ended had put off.
-            await insisting(partial(self._store.take_up, self._now()))
-            await insisting(self._intake.sweep)
+        # Patients whom a run that was ended had put off: it may have kept no position yet.
+        await insisting(partial(self._store.take_up, self._now()))
+        await insisting(self._intake.sweep)
         self._take_over()
-        await self._save(done=True)
+        await self._save(done=refused is None)
+        if refused is not None:
+            raise refused
         return self._counts
 
     async def _keep(self, batch: Batch, portion: Portion, lacking: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from service import operations
 from service.backfill.files import of_files
 from service.backfill.loading import Loading, Told
-from service.backfill.portions import UNKNOWN_TIME, Portion, record_of, topic_of
+from service.backfill.portions import UNKNOWN_TIME, Portion, Refusal, record_of, topic_of
 from service.sandbox.patients import generate
 from service.settings import Settings
 from tests.property.strategies import START
@@ -197,6 +197,41 @@ async def test_no_more_is_held_than_a_batch_and_a_portion(site: Site) -> None:
     job = await site.store.backfills.begin("bounded", SOURCE.id, "files", one.vitals.now())
     counts = await Loading(site.store, one.intake, job, one.vitals.now, site.told.append, batch_size=25).run(counted())
     assert (400, True) == (counts["read"], max(behind) < 25)
+
+
+async def test_patients_that_a_killed_run_put_off_are_projected_by_the_next(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was killed before it kept how far it had come."""
+
+    class Killed(Exception):  # noqa: N818 - it says what happened
+        pass
+
+    async def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr("service.store.backfills.Backfills.keep", killed)
+        with pytest.raises(Killed):
+            await site.load()
+    assert site.expected() != await site.courses()
+    await site.load()
+    assert site.expected() == await site.courses()
+
+
+async def test_refusal_in_the_middle_leaves_what_came_before_it_stored(site: Site) -> None:
+    """It is raised all the same, and the job goes on from there."""
+
+    async def refused() -> AsyncIterator[Portion]:
+        yield Portion([record_of(SOURCE.id, b'{"resourceType":"Basic"}', UNKNOWN_TIME)] * 3, {"number": 1}, 3)
+        raise Refusal("The server has had enough.")
+
+    one = site.worker()
+    job = await site.store.backfills.begin("refused", SOURCE.id, "files", one.vitals.now())
+    with pytest.raises(Refusal):
+        await Loading(site.store, one.intake, job, one.vitals.now, site.told.append, batch_size=25).run(refused())
+    kept = await site.store.backfills.begin("refused", SOURCE.id, "files", one.vitals.now())
+    assert ({"number": 1}, 3) == (kept.position, kept.counts["read"])
 
 
 async def test_what_can_not_be_read_is_parked_once_and_retried(site: Site, url: str, tmp_path: Path) -> None:
