@@ -213,7 +213,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             group.create_task(watch.run(stop))
             for place, reconciler in zip(places, reconcilers, strict=True):
                 if isinstance(place, EhrDestination):
-                    group.create_task(place.follow(stop, reconciler.wake))
+                    group.create_task(place.follow(stop, reconciler.agree))
                 group.create_task(reconciler.run(stop))
             for fetcher in fetchers:
                 group.create_task(fetcher.run(stop))

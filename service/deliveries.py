@@ -116,6 +116,7 @@ class Reconciler:
         self._breaker = Breaker(FAILURES, LEFT_ALONE)
         self._vitals = vitals
         self._metrics = vitals.metrics
+        self._alike: frozenset[Route] | None = None  # None: what is acknowledged stands
         self._news = asyncio.Event()
         self._under_way: set[asyncio.Task[Report]] = set()
         self._ended: list[asyncio.Task[Report]] = []
@@ -128,6 +129,11 @@ class Reconciler:
         """Look at once: a course has changed."""
         self._due = True
         self._news.set()
+
+    def agree(self, alike: Collection[Route]) -> None:
+        """Send again what was acknowledged: the destination takes other things. Not what went by routes `alike`."""
+        self._alike = frozenset({*alike, *_KEPT_BACK})
+        self.wake()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set; what is under way then is finished first."""
@@ -198,14 +204,18 @@ class Reconciler:
         self._news.set()
 
     async def _claim(self, most: int) -> list[Claimed]:
-        now = self._vitals.now()
+        name, now = self._destination.name, self._vitals.now()
         waiting_since = None
         if self._vitals.backlog.catching_up:
             waiting_since = now - timedelta(seconds=HOLD_S)
         try:
-            return await self._store.deliveries.claim(
-                self._destination.name, now, most, self._lease, waiting_since=waiting_since
-            )
+            if (alike := self._alike) is not None:
+                again = await self._store.deliveries.want_again(name, now, but_for=alike)
+                if self._alike is alike:
+                    self._alike = None
+                if again:
+                    log.info("plans are sent again, as a destination takes others", destination=name, plans=again)
+            return await self._store.deliveries.claim(name, now, most, self._lease, waiting_since=waiting_since)
         except Exception as error:
             if not is_transient(error):
                 raise

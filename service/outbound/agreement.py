@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.outbound.negotiation import negotiate
-from service.outbound.terms import terms_of
+from service.outbound.terms import shrinks, terms_of
 from service.rest.capabilities import NotNegotiable
 from service.rest.errors import Permanent, Transient
 
@@ -28,6 +28,10 @@ EVERY_S = 3600.0
 """How often a server's statement is asked for (seconds)."""
 RETRY_S = 30.0
 """How soon again while a server has not stated anything yet (seconds)."""
+DOUBT_S = 600.0
+"""How soon again while a server states less than it took before: it may be a gateway that answers (seconds)."""
+CONFIRMATIONS = 3
+"""So many answers in a row have to state the same less before it holds: what is left out then no clinician sees."""
 PATIENCE_S = 5.0
 """How long a delivery waits for a first statement before it is put off (seconds)."""
 METADATA = "metadata"
@@ -65,7 +69,14 @@ class Agreement:
         self._metadata: Document | None = None
         self._smart: Document | None = None
         self._terms: Terms | None = None
+        self._doubted: Terms | None = None
+        self._confirmed = 0
         self._agreed = asyncio.Event()
+
+    @property
+    def agreed(self) -> Terms | None:
+        """The terms that hold; None before the first."""
+        return self._terms
 
     async def terms(self) -> Terms:
         """Return the terms that hold. Raises Transient while the server has not stated any."""
@@ -84,8 +95,14 @@ class Agreement:
             if await self.ask():
                 on_change()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s if self._terms is not None else min(RETRY_S, self._every_s)):
+                async with asyncio.timeout(self._wait_s()):
                     await stop.wait()
+
+    def _wait_s(self) -> float:
+        """How long until the server is asked again (seconds)."""
+        if self._terms is None:
+            return min(RETRY_S, self._every_s)
+        return self._every_s if self._doubted is None else min(DOUBT_S, self._every_s)
 
     async def ask(self) -> bool:
         """Ask the server what it takes; return whether that is other than before. What it took stays if it is away."""
@@ -95,7 +112,7 @@ class Agreement:
             self._unknown(error.code, str(error))
             return False
         smart = await self._configuration()
-        if metadata is None and smart is self._smart:
+        if metadata is None and smart is self._smart and self._doubted is None:
             return False
         self._metadata, self._smart = metadata or self._metadata, smart
         return await self._agree()
@@ -126,12 +143,36 @@ class Agreement:
             self._unknown("not-negotiable", str(error))
             return False
         terms = terms_of(found, scores=self._wishes.scores)
+        if self._is_doubtful(terms):
+            return False
         self._client.heed(dict(terms.headers), terms.never_retried)
         changed, self._terms = terms != self._terms, terms
         self._agreed.set()
         if changed:
             self._tell(found)
         return changed
+
+    def _is_doubtful(self, terms: Terms) -> bool:
+        """Return whether terms take less than those that hold, and have not been stated often enough yet."""
+        if self._terms is None or not shrinks(self._terms, terms):
+            self._doubted, self._confirmed = None, 0
+            return False
+        self._confirmed = self._confirmed + 1 if terms == self._doubted else 1
+        self._doubted = terms
+        lost = sorted(self._terms.taken.keys() - terms.taken.keys())
+        if self._confirmed < CONFIRMATIONS:
+            log.warning(
+                "a FHIR server states less than before; what it took before holds until it has said so several times",
+                destination=self._name,
+                plan=terms.plan.value,
+                lost=lost,
+                answers=self._confirmed,
+                needed=CONFIRMATIONS,
+            )
+            return True
+        log.warning("a FHIR server takes less of a plan", destination=self._name, plan=terms.plan.value, lost=lost)
+        self._doubted, self._confirmed = None, 0
+        return False
 
     def _tell(self, found: Negotiated) -> None:
         log.info(

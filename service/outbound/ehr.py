@@ -55,10 +55,23 @@ class EhrDestination:
         self._agreement = agreement
         self._ehr_of = frozenset(ehr_of)
 
-    async def follow(self, stop: asyncio.Event, on_change: Callable[[], None]) -> None:
-        """Ask the server what it takes, at once and again and again, until `stop` is set."""
-        if self._agreement is not None:
-            await self._agreement.follow(stop, on_change)
+    async def follow(self, stop: asyncio.Event, on_change: Callable[[frozenset[Route]], None]) -> None:
+        """Ask the server what it takes, at once and again and again, until `stop` is set.
+
+        Tells of each change, with the routes by which plans got there that are as they would be sent again: at the
+        start those of the same kind, later none.
+        """
+        agreement = self._agreement
+        if agreement is None:
+            return
+        before: Terms | None = None
+
+        def changed() -> None:
+            nonlocal before
+            is_first, before = before is None, agreement.agreed
+            on_change(_alike(before) if is_first and before is not None else frozenset())
+
+        await agreement.follow(stop, changed)
 
     async def deliver(self, delivery: PlanDelivery) -> Delivered:
         """Return once the server holds the plan. Raises Transient, Permanent or InvalidPlan; repeating is harmless."""
@@ -126,6 +139,13 @@ def _route(terms: Terms) -> Route:
     if terms.plan not in BY_ITSELF:
         return Route.DOCUMENT
     return Route.CREATE_UPDATE if terms.taken["CarePlan"].ours else Route.SERVER_ID
+
+
+def _alike(terms: Terms) -> frozenset[Route]:
+    """Return the routes by which a plan that has been sent is what these terms would send."""
+    if terms.plan in BY_ITSELF:
+        return frozenset({Route.TRANSACTION, Route.CREATE_UPDATE, Route.SERVER_ID})
+    return frozenset({Route.DOCUMENT if terms.plan is Way.DOCUMENT else Route.CHART_ONLY})
 
 
 def _named(resources: Resources) -> set[str]:

@@ -73,6 +73,13 @@ EVERYTHING = Terms(
 """A server that takes all of it under ids of our choosing, in one transaction, and heeds If-Match."""
 
 
+def shrinks(before: Terms, after: Terms) -> bool:
+    """Return whether a server takes less of a plan than before: a note for resources, nothing, or fewer of them."""
+    ranks = {Way.CHART_ONLY: 0, Way.DOCUMENT: 1}
+    rank, other = (ranks.get(each.plan, len(ranks)) for each in (after, before))
+    return rank < other or (rank == other and not before.taken.keys() <= after.taken.keys())
+
+
 def terms_of(found: Negotiated, *, scores: bool) -> Terms:
     """Return the terms that a negotiation came to; `scores`: whether a document is to have Observations beside it."""
     way = found.routes["CarePlan"].way

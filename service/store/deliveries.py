@@ -219,6 +219,38 @@ class Deliveries:
             )
         return wanted + len(revisions)
 
+    async def want_again(self, destination: str, now: datetime, *, but_for: Collection[str] = ()) -> int:
+        """Make due what a destination has acknowledged, as it takes other things than then; return how many plans.
+
+        Not those that got there by a route among `but_for`, nor those that were left to a person.
+        """
+        at = micros(now)
+        acknowledged = (
+            select(delivery.c.course_id)
+            .where(
+                delivery.c.destination == destination,
+                delivery.c.behind_since.is_(None),
+                delivery.c.seen_counter.is_not(None),
+                delivery.c.handed_to.is_(None),
+                func.coalesce(delivery.c.route, "").not_in(but_for),
+                exists().where(course.c.course_id == delivery.c.course_id, ~course.c.gone),
+            )
+            .order_by(delivery.c.course_id)  # whoever locks several does so in this order
+            .with_for_update(of=delivery)
+            .cte("acknowledged")
+        )
+        again = (
+            update(delivery)
+            .where(
+                delivery.c.destination == destination,
+                delivery.c.course_id.in_(select(acknowledged.c.course_id)),
+            )
+            .values(behind_since=at, next_attempt=at, outcome=None)
+            .returning(delivery.c.course_id)
+        )
+        async with self._connections.writing() as connection:
+            return len((await connection.execute(again)).all())
+
     async def pending(self, destination: str) -> Pending:
         """Return how many courses the destination is behind in, and since when."""
         statement = select(func.count(), func.min(delivery.c.behind_since)).where(

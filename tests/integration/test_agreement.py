@@ -12,6 +12,7 @@ from service.domain.mapping_files import vendor_profiles
 from service.outbound import agreement
 from service.outbound.agreement import Agreement, Wishes
 from service.outbound.careplan import render
+from service.outbound.destination import Route
 from service.outbound.ehr import EhrDestination
 from service.outbound.negotiation import Way
 from service.rest.client import FhirClient
@@ -83,6 +84,53 @@ async def test_a_changed_statement_changes_the_terms(
 
     await held.follow(stop, on_change)
     assert Way.SERVER_ID is (await held.terms()).plan
+
+
+@pytest.fixture
+async def rich(profiles: dict[str, VendorProfile]) -> AsyncIterator[tuple[Mask, Agreement]]:
+    """A server that takes CarePlans, Tasks and Flags, and what is agreed with it."""
+    with Mask(NOBODY, statement("medplum"), profiles["medplum"]) as mask:
+        async with FhirClient(mask.base) as client:
+            held = Agreement("ehr", client, profiles)
+            assert await held.ask()
+            yield mask, held
+
+
+async def test_a_server_that_states_less_is_believed_after_several_answers(rich: tuple[Mask, Agreement]) -> None:
+    """A gateway's statement of one hour must not keep Tasks and Flags from the chart."""
+    mask, held = rich
+    mask.says(statement("epic"))
+    answers = [await held.ask() for _ in range(agreement.CONFIRMATIONS - 1)]
+    assert [False] * (agreement.CONFIRMATIONS - 1) == answers
+    assert Way.SERVER_ID is (await held.terms()).plan
+    assert await held.ask()
+    assert Way.DOCUMENT is (await held.terms()).plan
+
+
+async def test_a_server_that_states_less_once_changes_nothing(rich: tuple[Mask, Agreement]) -> None:
+    """Each full answer in between begins the count anew."""
+    mask, held = rich
+    for each in ("epic", "epic", "medplum", "epic", "epic", "medplum"):
+        mask.says(statement(each))
+        assert not await held.ask()
+    assert Way.SERVER_ID is (await held.terms()).plan
+
+
+async def test_a_destination_tells_which_plans_stand_when_its_terms_change(
+    mask: Mask, client: FhirClient, profiles: dict[str, VendorProfile]
+) -> None:
+    """At the start those of the same kind; none once it takes something else."""
+    place = EhrDestination("ehr", client, agreement=Agreement("ehr", client, profiles, every_s=0.01))
+    stop, told = asyncio.Event(), list[frozenset[Route]]()
+
+    def on_change(alike: frozenset[Route]) -> None:
+        told.append(alike)
+        mask.says(statement("medplum"))
+        if len(told) == 2:
+            stop.set()
+
+    await place.follow(stop, on_change)
+    assert [{Route.DOCUMENT}, frozenset()] == told
 
 
 async def test_a_profile_that_is_named_wins_over_the_one_that_fits(

@@ -200,6 +200,21 @@ async def test_plan_of_another_source_is_not_sent_and_one_that_was_sent_is_taken
     assert 0 == await store.deliveries.bring_up_to_date(NAME, datetime.now(UTC), sources=["north"])
 
 
+async def test_plans_are_sent_again_when_a_destination_takes_other_things(store: Store, mappings: Mappings) -> None:
+    """What was acknowledged as far as it was taken then, a Flag left out, must not stay so; other routes stand."""
+    destination = Held()
+    await write(store, update("p-1", 3, mappings))
+    async with reconciling(store, destination, mappings):
+        await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+    async with reconciling(store, destination, mappings) as reconciler:
+        reconciler.agree({Route.TOPIC})
+        await asyncio.sleep(0.2)
+        assert destination.taken.empty()
+        reconciler.agree(())
+        assert 1 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+    assert Pending(0, None) == await store.deliveries.pending(NAME)
+
+
 async def test_withheld_plan_whose_first_answer_was_lost_is_taken_back(store: Store, mappings: Mappings) -> None:
     """It may have arrived all the same: nothing that was attempted counts as never sent."""
     destination = Held()

@@ -390,7 +390,7 @@ async def test_the_next_delivery_goes_by_what_the_server_states_then(clinic: Cli
             still = await ehr.deliver(delivery(render(course, clinic.mappings), first, 2))
             assert "document" == still.route
             stop = asyncio.Event()
-            await asyncio.gather(ehr.follow(stop, stop.set))
+            await asyncio.gather(ehr.follow(stop, lambda _: stop.set()))
             second = await ehr.deliver(delivery(render(course, clinic.mappings), still, 3))
     assert "server-id" == second.route
     assert ["active"] == [each["status"] for each in records.of(patient, "CarePlan")]

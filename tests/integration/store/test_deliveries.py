@@ -258,6 +258,22 @@ async def test_what_a_destination_has_of_a_source_that_it_no_longer_takes_become
     assert ["r3"] == [each.revision for each in await store.deliveries.claim("ehr", NOW, 10, LEASE)]
 
 
+async def test_what_is_acknowledged_is_wanted_again_but_for_some_routes(store: Store) -> None:
+    """Not what is gone, what is still due, nor what is another destination's."""
+    await write(store, update(course("a"), course("b"), course("late"), course("gone")), to=(TOPIC, EHR))
+    await deliver(store, "topic")
+    for name in ("a", "b", "gone"):
+        await deliver(store, "ehr", REMOTE, only=name, now=NOW + LEASE * ("a", "b", "gone").index(name))
+    await write(store, update(course("late"), gone=(gone("gone"),)), to=(TOPIC, EHR))
+    later = NOW + 9 * LEASE
+
+    assert 0 == await store.deliveries.want_again("ehr", later, but_for=["route"])
+    assert 2 == await store.deliveries.want_again("ehr", later)
+    assert 0 == await store.deliveries.want_again("ehr", later)
+    due = await store.deliveries.claim("ehr", later, 10, LEASE)
+    assert {("a", "r1"), ("b", "r1"), ("late", None)} == {(each.course_id, each.seen) for each in due if not each.gone}
+
+
 async def test_counts_tell_phases_parked_and_undelivered(store: Store) -> None:
     """What the metrics show."""
     await write(store, update(course("a"), course("b")), update(course("d"), patient=BEN))
