@@ -111,13 +111,18 @@ class EhrDestination:
         if not writing.remotes and terms.together:
             named = names((), {}, unresolved, plan.source)
             first = [(role, body) for role, body in resources if body["resourceType"] in terms.together]
-            if await writing.create_all([(role, localised(body, named, None)) for role, body in first]):
+            own = {f"{body['resourceType']}/{body['id']}" for _, body in first}
+            # What is there already, because an answer or the ledger was lost, may hold what a clinician wrote since.
+            is_new = await self._missing(own) == own
+            if is_new and await writing.create_all([(role, localised(body, named, None)) for role, body in first]):
                 route = Route.TRANSACTION
         for role, resource in sorted(resources, key=lambda item: _ORDER.index(item[1]["resourceType"])):
             # Anew for each: what was created a moment ago is referred to by the id that it got.
             named = names(resources, writing.remotes, unresolved, plan.source)
             await writing.bring_about(role, localised(resource, named, writing.remotes.get(role)))
         await writing.retire_others({role for role, _ in resources}, withdrawn=plan.withdrawn)
+        if writing.troubles:
+            raise writing.troubles[0]
         after = Ledger(writing.remotes, tuple(sorted(unresolved)))
         return Delivered(dump(after), route, tuple(writing.respected))
 

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.outbound.additions import add
 from service.outbound.careplan import WITHDRAWN
-from service.outbound.elements import CAREPLAN
-from service.outbound.identity import Place, establish
+from service.outbound.identity import Place, establish, find
 from service.outbound.ledger import Remote, digest, type_of
 from service.outbound.merging import RETIRED, STATUS, entries, merge, retired
 from service.outbound.terms import Versions
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from service.outbound.elements import Element
     from service.outbound.terms import Taken, Terms
+    from service.rest.errors import Permanent
 
 MERGES = 5  # how often one delivery re-reads a resource that somebody keeps changing
 
@@ -35,12 +35,11 @@ class Writing:
     """Place of the revision in the course's history."""
     remotes: dict[str, Remote]
     respected: list[str] = field(default_factory=list)
+    troubles: list[Conflicting | Permanent] = field(default_factory=list)
+    """Why the delivery has failed, though all that could be written was: one Goal's trouble holds up no Flag."""
 
     async def create_all(self, resources: list[tuple[str, Element]]) -> bool:
-        """Return whether all resources were created at once; False where some may exist, or at servers without it."""
-        if await self.client.read("CarePlan", dict(resources)[CAREPLAN]["id"]) is not None:
-            # An answer was lost, or the ledger was: what a clinician wrote since must not be overwritten.
-            return False
+        """Return whether all resources, which the server does not have, were created at once; False if not at all."""
         bundle = {
             "resourceType": "Bundle",
             "type": "transaction",
@@ -77,6 +76,8 @@ class Writing:
                 self.remotes[role] = await self._merged(role, ours, known, taken)
             except Conflict:
                 continue
+            except _Hidden:
+                self.troubles.append(_hidden(ours))
             return
         raise await self._too_busy(ours["resourceType"], ours["id"], digest(ours))
 
@@ -93,8 +94,11 @@ class Writing:
         found = None
         if known is not None or taken.ours:
             found = await self.client.read(ours["resourceType"], ours["id"])
+        if found is None and known is not None and not await self._may_be_made_again(ours, taken):
+            raise _Hidden
         if found is None and taken.ours:
-            version = await self.client.put(ours, if_match=None, request_id=self.request_id)
+            # At servers that heed it, what somebody else has made meanwhile is not overwritten.
+            version = await self.client.put(ours, if_match=None, anew=known is None, request_id=self.request_id)
             return _remote(ours, version, foreign=False)
         if found is None:
             held = await establish(Place(self.client, taken, self.request_id), ours)
@@ -102,6 +106,15 @@ class Writing:
                 return _remote(ours | {"id": held.id}, held.version, foreign=False)
             found, ours = held, ours | {"id": held.resource["id"]}
         return await self._updated(role, ours, known, found, taken)
+
+    async def _may_be_made_again(self, ours: Element, taken: Taken) -> bool:
+        """Whether what the server took before and has no longer was deleted, or is there under another id.
+
+        Else it may only be hidden from us: for want of a right, or in another partition.
+        """
+        if await self.client.is_deleted(ours["resourceType"], ours["id"]):
+            return True
+        return not taken.ours and bool(await find(Place(self.client, taken, self.request_id), ours))
 
     async def _updated(self, role: str, ours: Element, known: Remote | None, found: Found, taken: Taken) -> Remote:
         merged = merge(ours, found.resource, sent=known.entries if known else (), asked=known.status if known else None)
@@ -131,6 +144,9 @@ class Writing:
                     version = await self._retired(kind, known, status, taken)
                 except Conflict:
                     continue
+                except _Hidden:
+                    self.troubles.append(_hidden({"id": known.id}))
+                    break
                 self.remotes[role] = replace(known, version=version, digest="", status=status, foreign=True)
                 break
             else:
@@ -143,10 +159,23 @@ class Writing:
 
     async def _retired(self, kind: str, known: Remote, status: str, taken: Taken) -> str | None:
         found = await self.client.read(kind, known.id)
-        resource = retired(found.resource, status) if found else None
-        if found is None or resource is None:
-            return found.version if found else None
+        if found is None:
+            if not await self.client.is_deleted(kind, known.id):
+                raise _Hidden
+            return None
+        resource = retired(found.resource, status)
+        if resource is None:
+            return found.version
         return await self.client.put(resource, if_match=_matched(found, taken), request_id=self.request_id)
+
+
+class _Hidden(Exception):  # noqa: N818 - as Conflict
+    """The server took a resource before and does not show it, nor say that it was deleted."""
+
+
+def _hidden(ours: Element) -> Conflicting:
+    message = "The FHIR server hides a resource that it took before. Let the service read what it wrote there."
+    return Conflicting(message, ours=digest(ours), theirs="none")
 
 
 def _matched(found: Found, taken: Taken) -> str | None:

@@ -259,14 +259,24 @@ class FhirClient:
         answer = await self._send("GET", reference, {"_elements": "id"})
         return answer.status not in _GONE
 
-    async def put(self, resource: Element, *, if_match: str | None, request_id: str) -> str | None:
+    async def is_deleted(self, kind: str, resource_id: str) -> bool:
+        """Return whether the server says that a resource was there and is no longer; Conflict where it is there."""
+        answer = await self._send("GET", f"{kind}/{resource_id}")
+        if answer.ok:
+            raise Conflict
+        return answer.status == HTTPStatus.GONE
+
+    async def put(self, resource: Element, *, if_match: str | None, anew: bool = False, request_id: str) -> str | None:
         """Store a resource under its id and return its new version; None if the server names none.
 
-        Raises Conflict if `if_match` is not the server's version, Refused for the content.
+        `anew` asks the server to store it only if it has none of that id; not every server heeds that. Raises
+        Conflict if `if_match` is not the server's version, or there is one, and Refused for the content.
         """
         headers = {"Content-Type": FHIR_JSON, "Prefer": "return=minimal", "X-Request-Id": request_id}
         if if_match is not None:
             headers["If-Match"] = f'W/"{if_match}"'
+        if anew:
+            headers["If-None-Match"] = "*"
         answer = await self._send(
             "PUT", f"{resource['resourceType']}/{resource['id']}", content=written(resource), headers=headers
         )

@@ -21,7 +21,7 @@ from service.rest.errors import Conflicting, Permanent, Transient
 from tests import courses
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from service.domain.mappings import Mappings
 
@@ -52,6 +52,8 @@ class Script:
     requests: list[bytes] = field(default_factory=list)
     pause_s: float | None = None
     """Between an answer's bytes; without it, the answer goes out whole."""
+    reply: Callable[[bytes], bytes] | None = None
+    """What makes the answers, where they are not in an order."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an answer has gone out, or whoever waited for it has gone."""
 
@@ -61,7 +63,7 @@ class Script:
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
         body = await reader.readexactly(int(lengths[0].partition(b":")[2])) if lengths else b""
         self.requests.append(head + body)
-        reply = self.answers.popleft()
+        reply = self.reply(self.requests[-1]) if self.reply else self.answers.popleft()
         pieces = [reply] if self.pause_s is None else [reply[at : at + 1] for at in range(len(reply))]
         with suppress(ConnectionError):
             for piece in pieces:
@@ -233,7 +235,7 @@ async def test_a_server_without_transactions_is_written_to_one_by_one(script: Sc
         goals, resources=tuple(each for each in goals.resources if each[1]["resourceType"] in {"CarePlan", "Goal"})[:2]
     )
     absent, created = answer("404 Not Found"), answer("201 Created", 'ETag: W/"1"')
-    script.answers += [absent, answer("405 Not Allowed"), absent, created, absent, created]
+    script.answers += [absent, absent, answer("405 Not Allowed"), absent, created, absent, created]
     destination = EhrDestination("ehr", FhirClient(script.base))
     try:
         delivered = await destination.deliver(PlanDelivery(plan.course_id, "r", 1, goals, (), {}))
@@ -241,8 +243,57 @@ async def test_a_server_without_transactions_is_written_to_one_by_one(script: Sc
         await destination.close()
     assert "create-update" == delivered.route
     methods = [request.split(b" ", 2)[:2] for request in script.requests]
-    assert [b"GET", b"POST", b"GET", b"PUT", b"GET", b"PUT"] == [method for method, _ in methods]
-    assert [b"/fhir/Goal", b"/fhir/CarePlan"] == [methods[n][1].rpartition(b"/")[0] for n in (3, 5)]
+    assert [b"GET", b"GET", b"POST", b"GET", b"PUT", b"GET", b"PUT"] == [method for method, _ in methods]
+    assert [b"/fhir/Goal", b"/fhir/CarePlan"] == [methods[n][1].rpartition(b"/")[0] for n in (4, 6)]
+    assert [True, True] == [b"if-none-match: *" in script.requests[n].lower() for n in (4, 6)]
+
+
+async def test_what_the_server_took_and_hides_is_not_overwritten(script: Script, mappings: Mappings) -> None:
+    """A known Goal reads 404: for want of a right, or in another partition; all else is written, and no Goal."""
+    whole = render(courses.course(), mappings)
+    plan = replace(whole, resources=whole.resources[:2])
+    absent, done = answer("404 Not Found"), answer("200 OK", 'ETag: W/"2"', body=b"")
+    known = {
+        role: {"id": body["id"], "version": None, "digest": "", "status": "active", "foreign": True, "entries": ()}
+        for role, body in plan.resources
+    }
+    held = answer("200 OK", 'ETag: W/"1"', body=orjson.dumps(plan.resources[0][1] | {"title": "Before"}))
+    script.answers += [absent, absent, held, done]
+    destination = EhrDestination("ehr", FhirClient(script.base))
+    try:
+        with pytest.raises(Conflicting) as caught:
+            await destination.deliver(PlanDelivery(plan.course_id, "r", 1, plan, (), {"remotes": known}))
+    finally:
+        await destination.close()
+    assert caught.value.hashes.endswith("there none")
+    assert [b"GET /fhir/Goal", b"GET /fhir/Goal", b"GET /fhir/CarePlan", b"PUT /fhir/CarePlan"] == [
+        request.split(b" HTTP", 1)[0].rpartition(b"/")[0] for request in script.requests
+    ]
+
+
+async def test_goals_that_are_there_without_their_plan_are_merged_not_replaced(
+    script: Script, mappings: Mappings
+) -> None:
+    """The ledger was lost and the CarePlan is gone: no transaction puts our Goal over what a clinician wrote."""
+    whole = render(courses.course(), mappings)
+    plan = replace(whole, resources=whole.resources[:2])
+    (_, careplan), (_, goal) = plan.resources
+    held = answer("200 OK", 'ETag: W/"1"', body=orjson.dumps(goal | {"note": [{"text": "Theirs"}]}))
+    told = {careplan["id"].encode(): [answer("404 Not Found")] * 2, goal["id"].encode(): [held] * 2}
+
+    def reply(request: bytes) -> bytes:
+        if request.startswith(b"GET"):
+            return next(answers for name, answers in told.items() if name in request.split(b"\r\n")[0]).pop()
+        return answer("201 Created", 'ETag: W/"1"')
+
+    script.reply = reply
+    destination = EhrDestination("ehr", FhirClient(script.base))
+    try:
+        await destination.deliver(PlanDelivery(plan.course_id, "r", 1, plan, (), {}))
+    finally:
+        await destination.close()
+    writes = [request.split(b" HTTP", 1)[0] for request in script.requests if not request.startswith(b"GET")]
+    assert [f"PUT /fhir/CarePlan/{careplan['id']}".encode()] == writes
 
 
 async def test_an_update_whose_answer_was_lost_is_simply_done_again(script: Script, mappings: Mappings) -> None:
@@ -268,7 +319,8 @@ async def test_an_update_whose_answer_was_lost_is_simply_done_again(script: Scri
 
 async def test_somebody_who_keeps_writing_makes_it_wait(script: Script, mappings: Mappings) -> None:
     """Re-reading is bounded, and the next attempt comes later; hashes tell what is ours from what is there."""
-    plan = render(courses.course(goals=(), focus_areas=(), changes=()), mappings)
+    whole = render(courses.course(goals=(), focus_areas=(), changes=()), mappings)
+    plan = replace(whole, resources=whole.resources[:1])
     theirs = orjson.dumps({**plan.resources[0][1], "title": "Theirs"})
     held, stale = answer("200 OK", 'ETag: W/"1"', body=theirs), answer("409 Conflict")
     script.answers += [held, *[held, stale] * 5, held]
