@@ -46,6 +46,8 @@ class Remote:
     """Whether the resource holds more than ours: then an update starts from what the server holds."""
     entries: tuple[str, ...] = ()
     """Keys of our entries in lists that a clinician may add to; see `merging.py`."""
+    theirs: str = ""
+    """The status at the server, where a clinician set it, whether or not ours came to be the same; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

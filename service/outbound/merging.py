@@ -89,15 +89,18 @@ class Merged:
     """Whether it holds anything that is not ours."""
     respected: str | None
     """The status that a clinician set and that stays."""
+    theirs: str
+    """The status that a clinician set, though ours may be the same since; empty if it is ours."""
     tells_more: bool
     """Whether the server has yet to be told it: content, labels, tags or source that it does not hold."""
 
 
-def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str | None) -> Merged:
+def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str | None, theirs: str = "") -> Merged:
     """Return what the server should hold: our elements as they are, everything else as it stands there.
 
     `sent` are the keys of the list entries that we sent before, `asked` the status that we asked for
-    before; None if nothing is known of it.
+    before; None if nothing is known of it. `theirs` is the status that a clinician had set by then: it stays theirs
+    when ours became the same.
     """
     kind = ours["resourceType"]
     resource = dict(remote)
@@ -113,16 +116,20 @@ def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str |
             resource[name] = combined
         else:
             resource.pop(name, None)
-    respected = None
-    if (status_element := STATUS.get(kind)) is not None:
-        resource[status_element], respected = _status(kind, ours[status_element], remote.get(status_element), asked)
     resource["meta"] = _meta(ours["meta"], remote.get("meta"))
-    return Merged(
-        resource,
-        canonical(resource) != canonical(ours),
-        respected,
-        canonical(resource) != canonical(remote) or not _says(remote.get("meta"), ours["meta"]),
-    )
+    respected, wanted, there = None, None, None
+    if (status_element := STATUS.get(kind)) is not None:
+        wanted, there = ours[status_element], remote.get(status_element)
+        # That we came to ask for the same as they had set before is no reason to think that we may take it back.
+        before = None if there == theirs else asked
+        resource[status_element], respected = _status(kind, wanted, there, before)
+    tells_more = canonical(resource) != canonical(remote) or not _says(remote.get("meta"), ours["meta"])
+    # Where all is as ours but in the ledger, an answer was lost: then it was us.
+    is_theirs = there == wanted and (there == theirs or (asked not in {None, there} and tells_more))
+    set_by_them = respected or (str(there) if there is not None and is_theirs else "")
+    # What a clinician ended is read again before each update, even where all of it is as ours.
+    foreign = canonical(resource) != canonical(ours) or bool(set_by_them)
+    return Merged(resource, foreign, respected, set_by_them, tells_more)
 
 
 def retired(remote: Element, status: str) -> Element | None:

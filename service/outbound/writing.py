@@ -117,7 +117,13 @@ class Writing:
         return not taken.ours and bool(await find(Place(self.client, taken, self.request_id), ours))
 
     async def _updated(self, role: str, ours: Element, known: Remote | None, found: Found, taken: Taken) -> Remote:
-        merged = merge(ours, found.resource, sent=known.entries if known else (), asked=known.status if known else None)
+        merged = merge(
+            ours,
+            found.resource,
+            sent=known.entries if known else (),
+            asked=known.status if known else None,
+            theirs=known.theirs if known else "",
+        )
         version = found.version
         if merged.tells_more:
             version = await self.client.put(
@@ -125,7 +131,7 @@ class Writing:
             )
         if merged.respected is not None:
             self.respected.append(f"{role} {merged.respected}")
-        return _remote(ours, version, foreign=merged.foreign)
+        return replace(_remote(ours, version, foreign=merged.foreign), theirs=merged.theirs)
 
     async def retire_others(self, current: Collection[str], *, withdrawn: bool) -> None:
         """Take back what the plan no longer has; the server keeps it, with a status that says so.
@@ -141,13 +147,15 @@ class Writing:
                 continue
             for _ in range(MERGES):
                 try:
-                    version = await self._retired(kind, known, status, taken)
+                    version, theirs = await self._retired(kind, known, status, taken)
                 except Conflict:
                     continue
                 except _Hidden:
                     self.troubles.append(_hidden({"id": known.id}))
                     break
-                self.remotes[role] = replace(known, version=version, digest="", status=status, foreign=True)
+                self.remotes[role] = replace(
+                    known, version=version, digest="", status=status, foreign=True, theirs=theirs
+                )
                 break
             else:
                 raise await self._too_busy(kind, known.id, known.digest)
@@ -157,16 +165,18 @@ class Writing:
         message = "Somebody keeps changing the plan at the FHIR server. It is tried again by itself."
         return Conflicting(message, ours=ours or "none", theirs=digest(found.resource) if found else "none")
 
-    async def _retired(self, kind: str, known: Remote, status: str, taken: Taken) -> str | None:
+    async def _retired(self, kind: str, known: Remote, status: str, taken: Taken) -> tuple[str | None, str]:
+        """Return the version that the resource is at, and its status if a clinician set that."""
         found = await self.client.read(kind, known.id)
         if found is None:
             if not await self.client.is_deleted(kind, known.id):
                 raise _Hidden
-            return None
+            return None, ""
         resource = retired(found.resource, status)
         if resource is None:
-            return found.version
-        return await self.client.put(resource, if_match=_matched(found, taken), request_id=self.request_id)
+            there = found.resource.get(STATUS[kind])
+            return found.version, there if there != known.status or there == known.theirs else ""
+        return await self.client.put(resource, if_match=_matched(found, taken), request_id=self.request_id), ""
 
 
 class _Hidden(Exception):  # noqa: N818 - as Conflict

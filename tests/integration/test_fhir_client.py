@@ -271,6 +271,32 @@ async def test_what_the_server_took_and_hides_is_not_overwritten(script: Script,
     ]
 
 
+async def test_a_goal_that_a_clinician_and_then_we_cancelled_is_not_taken_up_again(
+    script: Script, mappings: Mappings
+) -> None:
+    """They cancel it, the plan drops it, a late record brings it back."""
+    whole = render(courses.course(), mappings)
+    plan = replace(whole, resources=whole.resources[:2])
+    (_, careplan), (role, goal) = plan.resources
+    cancelled = answer("200 OK", 'ETag: W/"2"', body=orjson.dumps(goal | {"lifecycleStatus": "cancelled"}))
+    known = {
+        name: {"id": body["id"], "version": "1", "digest": digest(body), "status": "active", "foreign": False}
+        | {"entries": ()}
+        for name, body in plan.resources
+    }
+    script.answers += [cancelled, cancelled]
+    without = replace(plan, resources=plan.resources[:1])
+    destination = EhrDestination("ehr", FhirClient(script.base))
+    try:
+        dropped = await destination.deliver(PlanDelivery(plan.course_id, "r", 1, without, (), {"remotes": known}))
+        back = await destination.deliver(PlanDelivery(plan.course_id, "s", 2, plan, (), dropped.ledger))
+    finally:
+        await destination.close()
+    assert (f"{role} cancelled",) == back.respected
+    assert [b"GET", b"GET"] == [request.split(b" ", 1)[0] for request in script.requests]
+    assert careplan["id"] == back.ledger["remotes"]["careplan"]["id"]
+
+
 async def test_goals_that_are_there_without_their_plan_are_merged_not_replaced(
     script: Script, mappings: Mappings
 ) -> None:

@@ -143,6 +143,28 @@ def test_a_status_that_a_clinician_set_stays(
     assert (stays or wanted, stays) == (merged.resource["status"], merged.respected)
 
 
+@pytest.mark.parametrize("kind", ["CarePlan", "Goal"])
+def test_what_a_clinician_ended_stays_ended_though_we_ended_it_too(
+    kind: str, ours: dict[str, Any], goal: dict[str, Any]
+) -> None:
+    """They revoke it, then we want the same, then a late record would reopen it; they alone may."""
+    mine, element, over = {"CarePlan": (ours, "status", "revoked"), "Goal": (goal, "lifecycleStatus", "cancelled")}[
+        kind
+    ]
+    ended = {**mine, element: over}
+    revoked_by_them = {**ended, "description": {"text": "As it was"} if kind == "Goal" else "As it was"}
+    both = merge(ended, revoked_by_them, sent=entries(mine), asked="active")
+    assert (over, None, over, True) == (both.resource[element], both.respected, both.theirs, both.foreign)
+    again = merge(ended, ended, sent=entries(mine), asked=over, theirs=both.theirs)
+    late = merge(mine, ended, sent=entries(mine), asked=over, theirs=again.theirs)
+    assert (over, over, over) == (late.resource[element], late.respected, late.theirs)
+    reopened = merge(ended, {**mine, element: "active"}, sent=entries(mine), asked="active", theirs=over)
+    assert (over, "") == (reopened.resource[element], reopened.theirs)
+    lost_answer = merge(ended, ended, sent=entries(mine), asked="active")
+    assert "" == lost_answer.theirs
+    assert "active" == merge(mine, ended, sent=entries(mine), asked=over).resource[element]
+
+
 SAFETY = Finding(
     "safety.self-harm-item/x",
     "safety.self-harm-item",
