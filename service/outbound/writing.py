@@ -174,7 +174,7 @@ class Writing:
             return None, ""
         resource = retired(found.resource, status)
         if resource is None:
-            there = found.resource.get(STATUS[kind])
+            there = str(found.resource.get(STATUS[kind]))
             return found.version, there if there != known.status or there == known.theirs else ""
         return await self.client.put(resource, if_match=_matched(found, taken), request_id=self.request_id), ""
 

@@ -151,12 +151,12 @@ def entries_of(bundle: Element, kind: str) -> list[Element]:
     return [each for each in found if isinstance(each, dict) and each.get("resourceType") == kind]
 
 
-def next_page(bundle: Element, base: str) -> str | None:
-    """Return the address of a searchset's next page, below `base` only; None where it is the last."""
+def next_page(bundle: Element) -> str | None:
+    """Return the address of a searchset's next page as the server gives it; None where it is the last."""
     links = bundle.get("link")
     for each in links if isinstance(links, list) else []:
         url = each.get("url") if isinstance(each, dict) and each.get("relation") == "next" else None
-        if isinstance(url, str) and url.startswith((f"{base}/", f"{base}?")):
+        if isinstance(url, str):
             return url
     return None
 
@@ -169,13 +169,35 @@ def stated_version(resource: Element) -> str | None:
 
 
 def entry_versions(body: bytes, count: int) -> list[str | None]:
-    """Return the versions that a transaction's answer names; None for each that it does not."""
+    """Return the versions that a transaction's answer names; None for each that it does not.
+
+    Raises Transient (not-fhir) for any answer but one that says of so many entries that they are stored.
+    """
     try:
-        entries = orjson.loads(body)["entry"]
-        versions = [version_of(entry["response"].get("etag")) for entry in entries]
+        bundle = orjson.loads(body)
+        told = [entry["response"] for entry in bundle["entry"]]
+        stored = bundle["type"] == "transaction-response" and all(str(each["status"])[:1] == "2" for each in told)
+        versions = [version_of(each.get("etag")) for each in told]
     except (ValueError, TypeError, KeyError, AttributeError):
-        return [None] * count
-    return versions if len(versions) == count else [None] * count
+        raise not_fhir(HTTPStatus.OK) from None
+    if not stored or len(versions) != count:
+        raise not_fhir(HTTPStatus.OK)
+    return versions
+
+
+def raise_unless_told(answer: Answer, kind: str) -> bool:
+    """Return whether a success says of a resource that it was written: a version, an address, the resource, an outcome.
+
+    Raises Transient (not-fhir) where it says something else: a proxy's page of maintenance is a success, too.
+    """
+    if answer.body:
+        try:
+            told = orjson.loads(answer.body)
+        except ValueError:
+            raise not_fhir(answer.status) from None
+        if not isinstance(told, dict) or told.get("resourceType") not in {kind, "OperationOutcome"}:
+            raise not_fhir(answer.status)
+    return bool(answer.body or answer.version or place_of(answer.location, kind)[0])
 
 
 def version_of(etag: object) -> str | None:

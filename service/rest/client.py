@@ -26,6 +26,7 @@ from service.rest.answers import (
     permanent,
     place_of,
     raise_unless_fhir,
+    raise_unless_told,
     raw_json,
     stated_version,
     version_of,
@@ -142,21 +143,27 @@ class FhirClient:
         return Found(resource, answer.version or stated_version(resource))
 
     async def search(self, kind: str, params: Mapping[str, str]) -> list[Found]:
-        """Return the resources that a search finds, page after page, up to MOST_PAGES."""
+        """Return all the resources that a search finds, page after page.
+
+        Raises Permanent where they are not all to be had (foreign-link, or after MOST_PAGES): what is not found would
+        be taken for missing, and made a second time.
+        """
         answer = await self._send("GET", kind, params)
         found: list[Found] = []
-        for page in range(MOST_PAGES):
+        for page in range(1, MOST_PAGES + 1):
             if answer.status != HTTPStatus.OK:
                 raise permanent(answer)
             bundle = raw_json(answer.body)
             if bundle.get("resourceType") != "Bundle":
                 raise not_fhir(answer.status)
             found += [Found(each, stated_version(each)) for each in entries_of(bundle, kind)]
-            following = next_page(bundle, self._base)
-            if following is None or page == MOST_PAGES - 1:
-                break
-            answer = await self._send("GET", following[len(self._base) :].removeprefix("/"))
-        return found
+            following = next_page(bundle)
+            if following is None:
+                return found
+            if page < MOST_PAGES:
+                answer = await self._send("GET", self._below(following))
+        message = "The FHIR server finds more than can be looked through. Look at what it holds of the patient there."
+        raise Permanent("too-many-found", message)
 
     async def first_page(self, kind: str, parameters: Sequence[tuple[str, str]], body_limit: int) -> bytes:
         """Return the first page of a search, of as many bytes at most.
@@ -174,19 +181,22 @@ class FhirClient:
         Raises Expired where the server has it no longer, and Permanent (foreign-link) for a link to any other place
         than this server's base: what an answer says is never a reason to send requests elsewhere.
         """
-        rest = below(self._base, link)
-        if rest is None:
-            message = (
-                "The FHIR server's next page has an address outside its own base; it is not followed. Set fhir_base to "
-                "the address that the server gives itself, or have it told its public one."
-            )
-            raise Permanent("foreign-link", message)
-        answer = await self._send("GET", rest, body_limit=body_limit)
+        answer = await self._send("GET", self._below(link), body_limit=body_limit)
         if answer.status in _PAGE_LOST:
             raise Expired
         if answer.status != HTTPStatus.OK:
             raise not_searched(answer)
         return answer.body
+
+    def _below(self, link: str) -> str:
+        rest = below(self._base, link)
+        if rest is None:
+            message = (
+                "The FHIR server's next page has an address outside its own base; it is not followed. Set the base (of "
+                "a source: fhir_base) to the address that the server gives itself, or have it told its public one."
+            )
+            raise Permanent("foreign-link", message)
+        return rest
 
     async def create(self, resource: Element, *, unless: str | None, request_id: str) -> Created:
         """Store a resource under an id that the server chooses; `unless` a search for it finds one (If-None-Exist).
@@ -203,6 +213,7 @@ class FhirClient:
             raise Conflict
         if not answer.ok:
             raise permanent(answer)
+        raise_unless_told(answer, kind)
         known, version = place_of(answer.location, kind)
         if known is None and answer.body:
             body = raw_json(answer.body)
@@ -284,12 +295,18 @@ class FhirClient:
             raise Conflict
         if not answer.ok:
             raise permanent(answer)
-        return answer.version
+        if raise_unless_told(answer, resource["resourceType"]):
+            return answer.version
+        # Some servers answer with nothing at all, and so do proxies: what the server holds decides.
+        if await self.read(resource["resourceType"], resource["id"]) is None:
+            raise not_fhir(answer.status)
+        return None  # the version that was read may be somebody else's save since
 
     async def transaction(self, bundle: Element, *, request_id: str) -> list[str | None] | None:
         """Store all entries of a transaction Bundle or none, and return the version of each.
 
-        Returns None if the server takes no transactions. Raises Conflict, and Refused for the content.
+        Returns None if the server takes no transactions. Raises Conflict, Refused for the content, and Transient where
+        the answer does not say of each that it is stored.
         """
         headers = {"Content-Type": FHIR_JSON, "Prefer": "return=minimal", "X-Request-Id": request_id}
         answer = await self._send("POST", "", content=written(bundle), headers=headers)

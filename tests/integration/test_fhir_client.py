@@ -195,7 +195,7 @@ async def test_the_new_version_is_what_the_server_names(
     etag: str, version: str | None, script: Script, client: FhirClient
 ) -> None:
     """Weak, strong or bare."""
-    script.answers.append(answer("200 OK", etag))
+    script.answers += [answer("200 OK", etag), answer("200 OK", body=orjson.dumps(PLAN))]
     assert version == await client.put(PLAN, if_match="6", request_id="r")
     assert b'if-match: w/"6"' in script.requests[0].lower()
 
@@ -220,7 +220,8 @@ async def test_what_is_not_the_resource_is_not_taken_for_it(body: bytes, script:
 async def test_a_foreign_number_is_written_back_digit_by_digit(script: Script, client: FhirClient) -> None:
     """FHIR's decimals have a precision: 1.50 is not 1.5."""
     foreign = b'"detailQuantity":{"value":1.50},"n":123456789012345678901234567890'
-    script.answers += [answer("200 OK", body=b'{"resourceType":"Goal","id":"g",' + foreign + b"}"), answer("200 OK")]
+    held = answer("200 OK", body=b'{"resourceType":"Goal","id":"g",' + foreign + b"}")
+    script.answers += [held, answer("200 OK", 'ETag: W/"2"')]
     found = await client.read("Goal", "g")
     assert found is not None
     await client.put(found.resource, if_match=None, request_id="r")
@@ -396,31 +397,92 @@ async def test_a_create_that_fails_says_how(
         await client.create(NOTE, unless="identifier=s|v", request_id="r")
 
 
-async def test_a_search_follows_pages_on_its_own_server_only(script: Script, client: FhirClient) -> None:
-    """A link to another server is not followed, whatever the answer says."""
+def page(link: str | None, *found: object) -> bytes:
+    """Return a page of a searchset, and its link to the next."""
+    links = [{"relation": "next", "url": link}] if link is not None else []
+    entries = [{"resource": each} for each in found]
+    return answer("200 OK", body=orjson.dumps({"resourceType": "Bundle", "link": links, "entry": entries}))
 
-    def page(link: str, *found: object) -> bytes:
-        links = [{"relation": "next", "url": link}]
-        entries = [{"resource": each} for each in found]
-        return answer("200 OK", body=orjson.dumps({"resourceType": "Bundle", "link": links, "entry": entries}))
 
+async def test_a_search_follows_pages(script: Script, client: FhirClient) -> None:
+    """Under the server's base, as an address of its own or relative to it."""
     outcome_entry = {"resourceType": "OperationOutcome"}
     script.answers += [
         page(f"{script.base}?_getpages=7", NOTE, outcome_entry, None),
-        page("https://elsewhere.example/fhir?_getpages=8", {**NOTE, "id": "n-2"}),
+        page("DocumentReference?page=3"),
+        page(None, {**NOTE, "id": "n-2"}),
     ]
     found = await client.search("DocumentReference", {"identifier": "s|v"})
     assert [("n-1", "3"), ("n-2", "3")] == [(each.resource["id"], each.version) for each in found]
     assert b"GET /fhir?_getpages=7 HTTP/1.1" in script.requests[1]
-    assert 2 == len(script.requests)
+    assert b"GET /fhir/DocumentReference?page=3 HTTP/1.1" in script.requests[2]
 
 
-async def test_an_endless_search_ends(script: Script, client: FhirClient) -> None:
-    """After ten pages: what is looked for is on the first."""
-    bundle = {"resourceType": "Bundle", "link": [{"relation": "next", "url": f"{script.base}?page=1"}]}
-    script.answers += [answer("200 OK", body=orjson.dumps(bundle))] * 12
-    assert [] == await client.search("DocumentReference", {})
-    assert 10 == len(script.requests)
+@pytest.mark.parametrize("link", ["https://elsewhere.example/fhir?_getpages=8", "{base}/../other?page=2"])
+async def test_a_search_that_goes_on_elsewhere_is_not_taken_for_complete(
+    link: str, script: Script, client: FhirClient
+) -> None:
+    """What is not found would be made a second time; and the link is not followed, whatever the answer says."""
+    script.answers.append(page(link.format(base=script.base), NOTE))
+    with pytest.raises(Permanent) as caught:
+        await client.search("DocumentReference", {"identifier": "s|v"})
+    assert ("foreign-link", 1) == (caught.value.code, len(script.requests))
+
+
+async def test_an_endless_search_is_not_taken_for_complete(script: Script, client: FhirClient) -> None:
+    """It ends after ten pages, and a person has to look."""
+    script.answers += [page(f"{script.base}?page=1")] * 12
+    with pytest.raises(Permanent) as caught:
+        await client.search("DocumentReference", {})
+    assert ("too-many-found", 10) == (caught.value.code, len(script.requests))
+
+
+MAINTENANCE = answer("200 OK", body=b"maintenance", media_type="text/plain")
+RESPONSE = {"resourceType": "Bundle", "type": "transaction-response"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        MAINTENANCE,
+        answer("200 OK"),
+        answer("200 OK", body=b'{"status": "maintenance"}'),
+        answer("200 OK", body=orjson.dumps(RESPONSE | {"entry": []})),
+        answer("200 OK", body=orjson.dumps(RESPONSE | {"type": "batch-response", "entry": [{"response": {}}]})),
+        answer("200 OK", body=orjson.dumps(RESPONSE | {"entry": [{"response": {"status": "404 Not Found"}}]})),
+    ],
+)
+async def test_a_transaction_is_done_only_where_the_answer_says_so_of_each_entry(
+    reply: bytes, script: Script, client: FhirClient
+) -> None:
+    """A proxy's page, nothing, another kind of Bundle, fewer entries, an entry that was refused."""
+    script.answers.append(reply)
+    with pytest.raises(Transient) as caught:
+        await client.transaction({"resourceType": "Bundle", "entry": [{"resource": PLAN}]}, request_id="r")
+    assert "not-fhir" == caught.value.code
+    done = RESPONSE | {"entry": [{"response": {"status": "201 Created", "etag": 'W/"1"'}}]}
+    script.answers.append(answer("200 OK", body=orjson.dumps(done)))
+    assert ["1"] == await client.transaction({"resourceType": "Bundle", "entry": [{"resource": PLAN}]}, request_id="r")
+
+
+@pytest.mark.parametrize("reply", [MAINTENANCE, answer("200 OK", body=b'{"status": "maintenance"}')])
+async def test_a_proxys_page_is_no_write(reply: bytes, script: Script, client: FhirClient) -> None:
+    """Whatever its status: an update and a create are done where a FHIR server says so."""
+    script.answers += [reply, reply]
+    with pytest.raises(Transient) as updated:
+        await client.put(PLAN, if_match=None, request_id="r")
+    with pytest.raises(Transient) as created:
+        await client.create(PLAN, unless=None, request_id="r")
+    assert ["not-fhir"] * 2 == [updated.value.code, created.value.code]
+
+
+async def test_an_update_that_is_answered_by_nothing_is_read_back(script: Script, client: FhirClient) -> None:
+    """It is there, at a version that may be another's; or it is not, and is tried again."""
+    held = answer("200 OK", body=orjson.dumps(PLAN | {"meta": {"versionId": "4"}}))
+    script.answers += [answer("200 OK"), held, answer("200 OK"), answer("404 Not Found")]
+    assert await client.put(PLAN, if_match=None, request_id="r") is None
+    with pytest.raises(Transient):
+        await client.put(PLAN, if_match=None, request_id="r")
 
 
 async def test_a_delete_of_what_is_gone_is_harmless(script: Script, client: FhirClient) -> None:
