@@ -10,6 +10,7 @@ from service.domain.facts import Fact, PatientKey
 from service.domain.merges import by_survivor, survivors
 from service.store import delivery_rows
 from service.store.instants import instant, micros
+from service.store.parking import WAITING
 from service.store.rows import (
     COURSE,
     DELIVERY,
@@ -104,10 +105,13 @@ class Operators:
     async def parked(
         self, state: ParkedState | None = ParkedState.OPEN, after: int = 0, limit: int = 100
     ) -> list[ParkedItem]:
-        """Return what is parked, oldest first, from the id after `after`; `state` None: in any state."""
+        """Return what is parked, oldest first, from the id after `after`; `state` None: in any state.
+
+        What a retry has left unfinished counts as open.
+        """
         statement = select(*PARKED).outerjoin_from(parked, parked_record).where(parked.c.id > after)
         if state is not None:
-            statement = statement.where(parked.c.state == state)
+            statement = statement.where(WAITING if state is ParkedState.OPEN else parked.c.state == state)
         async with self._connections.reading() as connection:
             result = await connection.execute(statement.order_by(parked.c.id).limit(limit))
             return [parked_item(row) for row in result]
@@ -161,9 +165,7 @@ class Operators:
         """Return how much of everything there is."""
         courses = select(course.c.phase, func.count()).where(~course.c.gone).group_by(course.c.phase)
         waiting = (
-            select(parked.c.kind, parked.c.reason, func.count())
-            .where(parked.c.state == ParkedState.OPEN)
-            .group_by(parked.c.kind, parked.c.reason)
+            select(parked.c.kind, parked.c.reason, func.count()).where(WAITING).group_by(parked.c.kind, parked.c.reason)
         )
         behind = (
             select(delivery.c.destination, func.count())

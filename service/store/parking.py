@@ -27,6 +27,11 @@ Place: TypeAlias = tuple[str, int, int]
 _PLACE = (parked_record.c.topic, parked_record.c.partition, parked_record.c.record_offset)
 _DELIVERY = (parked.c.course_id, parked.c.destination)
 _UNSETTLED = (ParkedState.OPEN, ParkedState.RETRYING)
+WAITING = or_(
+    parked.c.state == ParkedState.OPEN,
+    and_(parked.c.state == ParkedState.RETRYING, parked.c.kind != ParkedKind.DELIVERY),
+)
+"""What a person has to see to, with the records that a killed retry has left unread: nobody else tries them again."""
 
 
 async def park(connection: AsyncConnection, items: Sequence[Parked], now: datetime) -> None:

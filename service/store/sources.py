@@ -9,8 +9,9 @@ from sqlalchemy import case, delete, func, insert, select, update
 from service.domain.event_numbers import Gap, without_gap
 from service.store import feeds
 from service.store.instants import instant, micros
+from service.store.parking import WAITING
 from service.store.tables import deviation, event_gap, feed_count, parked, subscription
-from service.store.values import EventGap, FeedOverview, FeedRate, GapClosed, ParkedState
+from service.store.values import EventGap, FeedOverview, FeedRate, GapClosed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,7 +144,7 @@ class Sources:
         )
         waiting = (
             select(parked.c.reason, func.count())
-            .where(parked.c.source == source, parked.c.state == ParkedState.OPEN)
+            .where(parked.c.source == source, WAITING)
             .group_by(parked.c.reason)
             .order_by(func.count().desc(), parked.c.reason)
         )

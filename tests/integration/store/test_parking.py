@@ -81,6 +81,18 @@ async def test_retry_gives_the_record_back_and_ends_in_resolved(store: Store) ->
     assert [] == await store.operators.retry([item.id], LATER)
 
 
+async def test_retry_that_was_killed_leaves_nothing_hidden(store: Store) -> None:
+    """What it had not read yet is listed and counted as before, and can be tried again."""
+    await park(store, parked(), parked(offset=8))
+    ids = [each.id for each in await store.operators.parked()]
+    before = await store.operators.counts(), (await store.sources.overview("main", NOW)).parked
+    await store.operators.retry(ids, LATER)
+
+    assert ids == [each.id for each in await store.operators.parked()]
+    assert before == (await store.operators.counts(), (await store.sources.overview("main", NOW)).parked)
+    assert ids == [each.item.id for each in await store.operators.retry(ids, LATER)]
+
+
 async def test_retry_that_fails_is_open_again_with_its_new_reason(store: Store) -> None:
     """The same item, told anew."""
     await park(store, parked("not-json"))
