@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from service.batches import Answer, record_of
+from service.batches import Answer, log_defect, record_of
 from service.inbound.changes import Change
-from service.inbound.fetched import about, fetched, kept, looked_at, path_of, search_of
+from service.inbound.fetched import about, absent, fetched, kept, looked_at, path_of, search_of
 from service.inbound.records import Reason, Unreadable
 from service.rest.backoff import Backoff
 from service.rest.breaker import Breaker, State
+from service.rest.client import Absent
 from service.rest.errors import Permanent, Transient
 from service.store.errors import is_transient
 from service.store.values import Later
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from service.rest.client import FhirClient
     from service.settings import Fetching
     from service.store import Store
-    from service.store.values import Awaited, ClaimedAwaited
+    from service.store.values import ClaimedAwaited
     from service.vitals import Vitals
 
 log = structlog.get_logger(__name__)
@@ -45,6 +46,9 @@ ROUNDS = 8
 """So many resources are claimed for each request that may be under way: few transactions, short leases."""
 MOST_VERSIONS = 10_000
 """Resources whose version is remembered: some 2 MB."""
+LOOKS = 3
+"""So often a resource is asked for before it counts as deleted because it is not found: a replica may lag behind."""
+NOT_FOUND = "not-found"
 RETRY_S = 2.0
 """Wait before answers are stored again that the database did not take (seconds)."""
 
@@ -176,17 +180,25 @@ class Fetcher:
             except Permanent as error:
                 reason = Reason.FETCH_FORBIDDEN if error.code == "forbidden" else Reason.FETCH_REFUSED
                 answer = Answer(claimed, Unreadable(reason))
+            except Exception as error:  # noqa: BLE001 - a defect that one resource meets must not end the others
+                log_defect(error)
+                answer = Answer(claimed, Unreadable(Reason.FETCH_REFUSED))
         self._breaker.succeeded(self._vitals.now())
+        if isinstance(answer, Later):
+            self._metrics.fetches(self._source, "retried").inc()
+            return answer
         outcome = "parked" if isinstance(answer.change, Unreadable) else "fetched"
         if isinstance(answer.change, Change) and answer.change.resource is None:
             outcome = "gone"
         self._metrics.fetches(self._source, outcome).inc()
         return answer
 
-    async def _answer(self, claimed: ClaimedAwaited) -> Answer:
+    async def _answer(self, claimed: ClaimedAwaited) -> Answer | Later:
         """Return a change with the resource and the patient that it needs. Raises Transient and Permanent."""
         awaited = claimed.awaited
-        change = await self._resource(awaited)
+        change = await self._resource(claimed)
+        if isinstance(change, Later):
+            return change
         if isinstance(change, Unreadable):
             return Answer(claimed, change)
         record = record_of(awaited.record)
@@ -200,11 +212,12 @@ class Fetcher:
             version = _version(change)
         if reading.subjects:
             ((_, _, token),) = reading.subjects
-            found = await self._client.get("Patient", search_of(token))
+            found = await self._client.search_unlogged("Patient", search_of(token))
             return Answer(claimed, about(change, found, self._limits))
         return Answer(claimed, change, version)
 
-    async def _resource(self, awaited: Awaited) -> Change | Unreadable:
+    async def _resource(self, claimed: ClaimedAwaited) -> Change | Unreadable | Later:
+        awaited = claimed.awaited
         if awaited.subject is not None:
             context = self._intake.context_of(awaited.record.topic) or self._feed.context
             return kept(record_of(awaited.record), awaited.entry, context, self._limits)
@@ -212,6 +225,11 @@ class Fetcher:
         if path is None:
             return Unreadable(Reason.NO_ID)
         body = await self._client.get(path)
+        if body is Absent.NOT_FOUND and (claimed.attempts < LOOKS - 1 or claimed.outcome != NOT_FOUND):
+            wait = self._backoff.wait(claimed.attempts + 1, None, 1.0)
+            return Later(claimed, self._vitals.now() + wait, NOT_FOUND)
+        if isinstance(body, Absent):
+            return absent(awaited.key, awaited.version, awaited.last_updated, is_said=body is Absent.GONE)
         return fetched(awaited.key, body, awaited.version, awaited.last_updated, self._limits)
 
     def _failed(self, claimed: ClaimedAwaited, error: Transient) -> Later:

@@ -6,6 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
@@ -27,6 +28,12 @@ class Charts:
     resources: dict[str, dict[str, Any]] = field(default_factory=dict)
     patients: dict[str, list[str]] = field(default_factory=dict)
     """Ids by `system|value`."""
+    replaced: set[str] = field(default_factory=set)
+    """Ids of patients who were replaced by another."""
+    takes_posts: bool = True
+    """Whether it takes a search by POST."""
+    queries: list[str] = field(default_factory=list)
+    """What stood behind a question mark in the addresses that were asked for."""
     faults: list[Response] = field(default_factory=list)
     """Answered first, each once."""
     refused: dict[str, Response] = field(default_factory=dict)
@@ -41,7 +48,13 @@ class Charts:
     async def answer(self, request: Request) -> Response:
         """Answer a read or a search."""
         path: str = request.path_params["path"]
-        token = request.query_params.get("identifier")
+        self.queries.append(request.url.query)
+        asked = parse_qs((await request.body()).decode()) if request.method == "POST" else {}
+        if asked:
+            if not self.takes_posts:
+                return status(405)
+            path = path.removesuffix("/_search")
+        token = asked.get("identifier", [request.query_params.get("identifier")])[0]
         self.asked.append(path if token is None else f"{path}?{token}")
         self.called.set()
         await self.open.wait()
@@ -50,9 +63,13 @@ class Charts:
         if path in self.refused:
             return self.refused[path]
         if token is not None:
-            found = [{"resource": {"resourceType": "Patient", "id": each}} for each in self.patients.get(token, [])]
+            found = [{"resource": self._patient(each)} for each in self.patients.get(token, [])]
             return fhir({"resourceType": "Bundle", "type": "searchset", "entry": found})
         return fhir(self.resources[path]) if path in self.resources else status(404)
+
+    def _patient(self, id_: str) -> dict[str, Any]:
+        link = {"other": {"reference": "Patient/survivor"}, "type": "replaced-by"}
+        return {"resourceType": "Patient", "id": id_} | ({"link": [link]} if id_ in self.replaced else {})
 
 
 def fhir(resource: dict[str, Any]) -> Response:
@@ -72,7 +89,7 @@ async def charts() -> AsyncIterator[Charts]:
     """Serve an empty server that answers at once."""
     made = Charts()
     made.open.set()
-    routes = [Route("/fhir/{path:path}", made.answer)]
+    routes = [Route("/fhir/{path:path}", made.answer, methods=["GET", "POST"])]
     async with serving(Starlette(routes=routes), "127.0.0.1", 0) as url:
         made.base = f"{url}/fhir"
         yield made

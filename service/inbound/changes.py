@@ -17,6 +17,8 @@ class Operation(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
+    MISSING = "missing"
+    """Its server does not find it: a delete, and less than what is read of the same version."""
 
 
 class Change(NamedTuple):

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from service.inbound.changes import Change, Operation
 from service.inbound.documents import parse
 from service.inbound.envelopes import open_record
+from service.inbound.patients import is_replaced
 from service.inbound.reading import RecordReading, read_change
 from service.inbound.records import Reason, Unreadable
 from service.inbound.references import resource_id
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from service.inbound.records import Limits, Record, SourceContext
     from service.inbound.relevance import Relevance
 
-ENOUGH = "2"
-"""Patients to ask for: one more than there may be."""
+MOST_FOUND = 20
+"""Patients to ask for: one, and those who were merged into that one; so many or more are too many to tell."""
 
 
 def path_of(key: FactKey) -> str | None:
@@ -32,15 +33,13 @@ def path_of(key: FactKey) -> str | None:
 
 
 def fetched(
-    key: FactKey, body: bytes | None, version: str | None, last_updated: datetime, limits: Limits
+    key: FactKey, body: bytes, version: str | None, last_updated: datetime, limits: Limits
 ) -> Change | Unreadable:
-    """Return what a server's answer to a read says happened; a delete where it has nothing (`body` None).
+    """Return what a server's answer to a read says happened.
 
     Version and time are those of the change that named the resource; they stand in where the resource has none.
     """
-    change = Change(*key[1:], Operation.DELETE, None, key.resource_type, version, last_updated)
-    if body is None:
-        return change
+    change = Change(*key[1:], Operation.UPDATE, None, key.resource_type, version, last_updated)
     try:
         resource = parse(body, limits)
     except Unreadable as problem:
@@ -49,8 +48,17 @@ def fetched(
         return Unreadable(Reason.FETCHED_OTHER)
     if (resource.get("resourceType"), resource_id(resource.get("id"))) != key[1:]:
         return Unreadable(Reason.FETCHED_OTHER, key.resource_type)
-    (told,) = without_repeats([change._replace(operation=Operation.UPDATE, resource=resource)], body, limits)
+    (told,) = without_repeats([change._replace(resource=resource)], body, limits)
     return told
+
+
+def absent(key: FactKey, version: str | None, last_updated: datetime, *, is_said: bool) -> Change:
+    """Return what it says that a server has no such resource; `is_said`: it says that it had one (410).
+
+    Version and time are those of the change that named the resource.
+    """
+    operation = Operation.DELETE if is_said else Operation.MISSING
+    return Change(*key[1:], operation, None, key.resource_type, version, last_updated)
 
 
 def kept(record: Record, place: int, source: SourceContext, limits: Limits) -> Change | Unreadable:
@@ -70,18 +78,17 @@ def looked_at(
 
 def search_of(token: str) -> dict[str, str]:
     """Return the parameters of the search for the patients with an identifier."""
-    return {"identifier": token, "_elements": "id", "_count": ENOUGH}
+    return {"identifier": token, "_elements": "id,link", "_count": str(MOST_FOUND)}
 
 
-def about(change: Change, body: bytes | None, limits: Limits) -> Change | Unreadable:
-    """Return a change as one about the only patient that a search has found.
+def about(change: Change, body: bytes, limits: Limits) -> Change | Unreadable:
+    """Return a change as one about the only patient that a search has found; who was merged into that one is left out.
 
     Unreadable: subject-not-found, subject-ambiguous, fetched-other.
     """
     name = "for" if change.resource_type == "Task" else "subject"
     try:
-        bundle = {} if body is None else parse(body, limits)
-        found = _patients(bundle)
+        found = _patients(parse(body, limits))
     except Unreadable as problem:
         return problem
     if len(found) != 1:
@@ -92,15 +99,18 @@ def about(change: Change, body: bytes | None, limits: Limits) -> Change | Unread
 
 
 def _patients(bundle: Any) -> set[str]:  # noqa: ANN401 - JSON of any shape
-    """Return the ids of the patients in a searchset, its outcomes and included resources left out."""
-    if bundle == {}:
-        return set()
+    """Return the ids of the patients in a searchset, its outcomes and included resources left out.
+
+    Those who were replaced are left out too, where anybody is left then.
+    """
     if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
         raise Unreadable(Reason.FETCHED_OTHER)
     entries = bundle.get("entry")
-    found = set()
+    found: dict[str, bool] = {}
     for entry in entries if isinstance(entries, list) else []:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         if isinstance(resource, dict) and resource.get("resourceType") == "Patient":
-            found.add(resource_id(resource.get("id")))
-    return found - {""}
+            found[resource_id(resource.get("id"))] = is_replaced(resource)
+    found.pop("", None)
+    current = {each for each, replaced in found.items() if not replaced}
+    return current if current and len(found) < MOST_FOUND else set(found)

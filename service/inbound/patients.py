@@ -31,6 +31,12 @@ def is_merged(patient: Element) -> bool:
     )
 
 
+def is_replaced(patient: Element) -> bool:
+    """Return whether a Patient says that another one is to be used instead. On raw JSON."""
+    links = patient.get("link")
+    return isinstance(links, list) and any(isinstance(each, dict) and each.get("type") == REPLACED_BY for each in links)
+
+
 def read_patient(
     resource: Mapping[str, Any], local: Mapping[str, str], zone: ZoneInfo, path: str
 ) -> tuple[PatientReading, tuple[Code, ...]]:

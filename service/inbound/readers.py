@@ -18,6 +18,7 @@ from service.domain.facts import (
     ResponseReading,
     TaskReading,
 )
+from service.inbound.changes import Operation
 from service.inbound.encounters import read_encounter
 from service.inbound.order import order_of
 from service.inbound.patients import own_id, read_patient
@@ -61,7 +62,7 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
         raise Unreadable(Reason.NO_ID, f"{change.path}.id")
     key = FactKey(source.id, change.resource_type, change.resource_id)
     order = order_of(change, record_time, source.time_zone)
-    if order.deleted:
+    if order.deleted or change.operation is Operation.MISSING:
         return Fact(key, order, patient_id=None, reading=None)
     if change.resource is None:
         raise Unreadable(Reason.REFERENCE_ONLY, change.path)

@@ -118,7 +118,7 @@ def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for
     try:
         if change.resource_type not in READ_TYPES:
             reading.skipped.append(change.resource_type)
-        elif change.operation is Operation.DELETE:
+        elif change.operation in {Operation.DELETE, Operation.MISSING}:
             reading.facts.append(read(change, source, record_time))
         elif change.resource is None:
             _add_named(change, place, source, reading)

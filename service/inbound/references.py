@@ -16,6 +16,8 @@ _URL = re.compile(rf"(?:.*/)?({_TYPE.pattern})/\s*({_ID.pattern})\s*(?:/_history
 _WEB = ("http://", "https://")
 _STRUCTURES = "http://hl7.org/fhir/StructureDefinition/"
 _ESCAPED = re.compile(r"[\\|,$]")
+_LONGEST_IDENTIFIER = 1000
+"""Characters of system and value; a hospital number has some tens, and a request line takes some thousands."""
 _URN = ("urn:uuid:", "urn:oid:")
 
 
@@ -108,7 +110,7 @@ def patient_id(resource: Mapping[str, Any], local: Mapping[str, str], path: str,
 
 
 def subject_token(resource: Mapping[str, Any]) -> str | None:
-    """Return the search token of a subject that is an identifier alone; None without both system and value.
+    """Return the search token of a subject that is an identifier alone; None without both, or too long to be one.
 
     Source: https://hl7.org/fhir/R4/search.html#escaping
     """
@@ -122,7 +124,9 @@ def subject_token(resource: Mapping[str, Any]) -> str | None:
         return None
     parts = [identifier.get("system"), identifier.get("value")]
     written = [part.strip() for part in parts if isinstance(part, str) and part.strip()]
-    return "|".join(_ESCAPED.sub(r"\\\g<0>", part) for part in written) if len(written) == len(parts) else None
+    if len(written) != len(parts) or sum(map(len, written)) > _LONGEST_IDENTIFIER:
+        return None
+    return "|".join(_ESCAPED.sub(r"\\\g<0>", part) for part in written)
 
 
 def is_elsewhere(reference: object, base: str) -> bool:

@@ -91,6 +91,15 @@ def not_fhir(status: int) -> Transient:
     return Transient("not-fhir", message)
 
 
+def is_outcome(body: bytes) -> bool:
+    """Return whether a body is an OperationOutcome: a FHIR server's own word, and no gateway's."""
+    try:
+        outcome = orjson.loads(body)
+    except ValueError:
+        return False
+    return isinstance(outcome, dict) and outcome.get("resourceType") == "OperationOutcome"
+
+
 def permanent(answer: Answer) -> Permanent:
     """Return what to raise for a refusal, with its codes: a Refused where the content is at fault."""
     codes = outcome_codes(answer.body)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
+from enum import Enum, auto
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +20,7 @@ from service.rest.answers import (
     Element,
     entries_of,
     entry_versions,
+    is_outcome,
     next_page,
     not_fhir,
     not_searched,
@@ -49,6 +51,7 @@ MOST_PAGES = 10  # of one search; what is looked for has a patient's notes to be
 
 _CONFLICT = frozenset({409, 412})
 _GONE = frozenset({404, 410})
+_NOT_POSTED = frozenset({404, 405, 501})
 _PAGE_LOST = frozenset({400, 404, 410})  # HAPI answers 410; others call the page's token unknown, or wrong
 
 
@@ -78,6 +81,15 @@ class Document:
 
     content: bytes
     etag: str | None
+
+
+class Absent(Enum):
+    """Why a server gives no resource."""
+
+    NOT_FOUND = auto()
+    """404: it has none, or a part of it that lags behind has none yet."""
+    GONE = auto()
+    """410: it had one, and that was deleted."""
 
 
 class Conflict(Exception):  # noqa: N818 - it says what happened; the caller re-reads
@@ -111,6 +123,7 @@ class FhirClient:
         self._rate = AsyncLimiter(1, 1 / requests_per_second) if requests_per_second is not None else nullcontext()
         self._body_limit = body_limit
         self._never_retried: frozenset[str] = frozenset()
+        self._takes_posted_searches = True
         self._http = httpx.AsyncClient(
             auth=auth,
             follow_redirects=False,
@@ -241,17 +254,38 @@ class FhirClient:
             raise permanent(answer)
         return Document(answer.body, answer.etag)
 
-    async def get(self, path: str, params: Mapping[str, str] | None = None) -> bytes | None:
-        """Return the bytes that the server answers a read or search with; None if it has no such thing, or no longer.
+    async def get(self, path: str) -> bytes | Absent:
+        """Return the bytes that the server answers a read with; `path` is below the base, its parts quoted.
 
-        `path` is below the base, its parts quoted.
+        Raises Transient (not-fhir) for a 404 that names no FHIR reason: a gateway says so of every address that it
+        has no route for.
         """
-        answer = await self._send("GET", path, params)
-        if answer.status in _GONE:
-            return None
+        answer = await self._send("GET", path)
+        if answer.status == HTTPStatus.GONE:
+            return Absent.GONE
+        if answer.status == HTTPStatus.NOT_FOUND:
+            if not is_outcome(answer.body):
+                raise not_fhir(answer.status)
+            return Absent.NOT_FOUND
         if answer.status != HTTPStatus.OK:
             raise permanent(answer)
         return answer.body
+
+    async def search_unlogged(self, kind: str, params: Mapping[str, str]) -> bytes:
+        """Return the bytes of a search's first page, its parameters in no address, for those land in access logs.
+
+        In the address after all where the server takes no search by POST.
+        Source: https://hl7.org/fhir/R4/http.html#search
+        """
+        if self._takes_posted_searches:
+            form = str(httpx.QueryParams(params)).encode()
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            answer = await self._send("POST", f"{kind}/_search", content=form, headers=headers)
+            if answer.status not in _NOT_POSTED:
+                return _page_of(answer)
+        answer = await self._send("GET", kind, params)
+        self._takes_posted_searches &= answer.status != HTTPStatus.OK
+        return _page_of(answer)
 
     async def validate(self, resource: Element) -> tuple[str, ...]:
         """Return the codes of what the server finds wrong with a resource, which it does not store; () for nothing."""
@@ -383,11 +417,20 @@ class FhirClient:
         return b"".join(chunks)
 
 
+def _page_of(answer: Answer) -> bytes:
+    if answer.status != HTTPStatus.OK:
+        raise not_searched(answer)
+    return answer.body
+
+
 @contextmanager
 def _as_transient() -> Iterator[None]:
-    """Turn what HTTP can fail with into Transient."""
+    """Turn what HTTP can fail with into Transient; an address that can be none into Permanent (bad-address)."""
     try:
         yield
+    except httpx.InvalidURL:
+        message = "What is to be asked for makes no address. Look at the ids and identifiers that were sent."
+        raise Permanent("bad-address", message) from None
     except (httpx.TimeoutException, TimeoutError):
         message = "The FHIR server does not answer in time. It is tried again by itself."
         raise Transient("timeout", message) from None

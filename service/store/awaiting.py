@@ -43,6 +43,7 @@ _CLAIMED = (
     awaited.c.entry,
     awaited.c.asked,
     awaited.c.attempts,
+    awaited.c.outcome,
 )
 _PLACE = (parked_record.c.topic, parked_record.c.partition, parked_record.c.record_offset)
 
@@ -209,5 +210,6 @@ def _claimed(row: Row[*tuple[Any, ...]]) -> ClaimedAwaited:
         ),
         row.asked,
         row.attempts,
+        row.outcome,
         row.known_version,
     )

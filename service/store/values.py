@@ -501,6 +501,8 @@ class ClaimedAwaited:
     """How many changes had named the resource when it was claimed."""
     attempts: int
     """That failed before."""
+    outcome: str | None
+    """Code of how the last of them ended."""
     known_version: int | None
     """Numeric version of the resource's fact, if there is one and it has one."""
 

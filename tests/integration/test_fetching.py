@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import orjson
 import pytest
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from service.fetching import Fetcher
 from service.inbound.records import Limits, Record
@@ -26,7 +27,7 @@ from tests.synthetic import SOURCE
 from tests.workers import END, TOPICS, Clock, expected, stored, vitals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Generator, Iterable
 
     from service.domain.mappings import Mappings
     from service.sandbox.events import Event, Resource
@@ -65,6 +66,12 @@ class Site:
         """Fetch until nothing is due."""
         while await self.fetcher.turn(asyncio.Event()):
             pass
+
+    async def fetch_on(self) -> None:
+        """Fetch what comes to be due within some hours."""
+        for _ in range(5):
+            await self.fetch()
+            self.clock.at += HOUR
 
     async def waits(self) -> int:
         """Return how many resources wait."""
@@ -191,7 +198,7 @@ async def test_resource_that_is_gone_counts_as_deleted(gone: int, site: Site, eh
     await site.take(whole(resource, offset) for offset, resource in enumerate(NEWEST.values()))
     ehr.refused[SESSION.key] = status(gone)
     await site.take([named(_next_version(SESSION), 500)])
-    await site.fetch()
+    await site.fetch_on()
     left = [event for event in WHOLE if event.key != SESSION.key]
     assert expected(ANNA.patient_id, left, mappings) == await stored(site.store, ANNA.patient_id)
     assert 1 == site.fetches("gone")
@@ -204,6 +211,44 @@ async def test_fetched_resource_with_a_key_that_stands_twice_is_parked(site: Sit
     await site.take([named(SESSION)])
     await site.fetch()
     assert ([("duplicate-key", 0)], 0) == (await site.parked(), await site.waits())
+
+
+@pytest.mark.parametrize("content", [{"message": "no Route matched with those values"}, {}])
+async def test_what_a_gateway_does_not_find_is_asked_for_again(
+    content: Resource, site: Site, ehr: Charts, mappings: Mappings
+) -> None:
+    """Only a FHIR server's word makes a session count as deleted."""
+    await site.take(whole(resource, offset) for offset, resource in enumerate(NEWEST.values()))
+    ehr.refused[SESSION.key] = JSONResponse(content, status_code=404)
+    await site.take([named(_next_version(SESSION), 500)])
+    await site.fetch_on()
+    assert expected(ANNA.patient_id, WHOLE, mappings) == await stored(site.store, ANNA.patient_id)
+    assert (0, 1) == (site.fetches("gone"), await site.waits())
+
+
+async def test_what_a_replica_that_lags_behind_does_not_find_is_asked_for_again(
+    site: Site, ehr: Charts, mappings: Mappings
+) -> None:
+    """Not found once, or twice, is no delete; nor is it where other faults came before."""
+    ehr.resources |= NEWEST
+    ehr.faults += [status(503), status(404)]
+    await site.take([named(SESSION)])
+    await site.fetch_on()
+    only = [event for event in WHOLE if event.key == SESSION.key]
+    assert expected(ANNA.patient_id, only, mappings) == await stored(site.store, ANNA.patient_id)
+    assert ([SESSION.key] * 3, 0) == (ehr.asked, site.fetches("gone"))
+
+
+async def test_version_that_was_not_found_and_is_read_later_counts(site: Site, ehr: Charts, mappings: Mappings) -> None:
+    """What was not found is less than what is read of the same version, whichever comes first."""
+    await site.take([named(SESSION)])
+    await site.fetch_on()
+    assert 1 == site.fetches("gone")
+    assert {} == await stored(site.store, ANNA.patient_id)
+    await site.take([whole(NEWEST[SESSION.key], 1)])
+    only = [event for event in WHOLE if event.key == SESSION.key]
+    assert expected(ANNA.patient_id, only, mappings) == await stored(site.store, ANNA.patient_id)
+    assert ehr.asked == [SESSION.key] * 3
 
 
 async def test_forbidden_resource_is_parked_until_the_right_is_given(site: Site, ehr: Charts) -> None:
@@ -386,8 +431,8 @@ async def test_id_leads_to_no_other_place_of_the_server(
     """What stands in the data is one part of the path, or none."""
     content = {"lastUpdated": instant(END), "location": f"Encounter/{identity}", "operationType": "update"}
     await site.take([Record("Encounter", 0, 0, END, None, orjson.dumps(content))])
-    await site.fetch()
-    assert (asked, 0) == (ehr.asked, await site.waits())
+    await site.fetch_on()
+    assert (set(asked), 0) == (set(ehr.asked), await site.waits())
 
 
 async def test_without_a_base_what_is_only_named_is_parked(store: Store, mappings: Mappings, clock: Clock) -> None:
@@ -407,6 +452,64 @@ async def test_patient_named_by_identifier_is_searched_for(site: Site, ehr: Char
     assert expected(ANNA.patient_id, WHOLE, mappings) == await stored(site.store, ANNA.patient_id)
     assert {f"Patient?{MRN}|7"} == set(ehr.asked)
     assert (0, []) == (await site.waits(), await site.parked())
+
+
+async def test_patient_is_searched_for_by_an_address_without_the_hospital_number(site: Site, ehr: Charts) -> None:
+    """Addresses land in access logs; in them only where the server takes no search by POST, which is tried once."""
+    ehr.patients[f"{MRN}|7"] = [ANNA.patient_id]
+    await site.take([whole(by_identifier(NEWEST[SESSION.key]))])
+    await site.fetch()
+    assert ([""], 0) == (ehr.queries, await site.waits())
+
+    ehr.takes_posts = False
+    await site.take([whole(by_identifier(_changed("a")), 1), whole(by_identifier(_changed("b")), 2)])
+    for _ in range(2):
+        await site.fetch()
+    assert ([], 0) == (await site.parked(), await site.waits())
+    assert [True, True] == ["identifier=" in each for each in ehr.queries if each]
+
+
+async def test_who_was_merged_into_the_patient_found_is_left_out(site: Site, ehr: Charts, mappings: Mappings) -> None:
+    """Both answer to the one hospital number."""
+    ehr.patients[f"{MRN}|7"] = ["p-old", ANNA.patient_id, "p-older"]
+    ehr.replaced = {"p-old", "p-older"}
+    await site.take([whole(by_identifier(NEWEST[SESSION.key]))])
+    await site.fetch()
+    only = [event for event in WHOLE if event.key == SESSION.key]
+    assert expected(ANNA.patient_id, only, mappings) == await stored(site.store, ANNA.patient_id)
+    assert [] == await site.parked()
+
+
+@pytest.mark.parametrize("value", ["7" * 70_000, "7" * 1_100])
+async def test_identifier_that_is_too_long_is_parked(value: str, site: Site, ehr: Charts) -> None:
+    """It fits no address; the source's other records go on."""
+    await site.take([whole(by_identifier(NEWEST[SESSION.key], value))])
+    await site.fetch()
+    assert (["unresolved-subject"], []) == ([reason for reason, _ in await site.parked()], ehr.asked)
+
+
+class Defect(httpx.Auth):
+    """Fails on one address as nobody foresaw."""
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Let all other requests go out as they are."""
+        if request.url.path.endswith(SESSION.key):
+            raise ZeroDivisionError
+        yield request
+
+
+async def test_resource_that_a_defect_ends_is_parked_alone(
+    store: Store, ehr: Charts, mappings: Mappings, clock: Clock
+) -> None:
+    """Whatever else is asked for at the same time goes on, and nothing is asked for again and again."""
+    ehr.resources |= NEWEST
+    async with FhirClient(ehr.base, auth=Defect()) as client:
+        site = site_at(store, client, mappings, clock)
+        await site.take(named(event, offset) for offset, event in enumerate(WHOLE))
+        await site.fetch()
+    left = [event for event in WHOLE if event.key != SESSION.key]
+    assert expected(ANNA.patient_id, left, mappings) == await stored(site.store, ANNA.patient_id)
+    assert (["fetch-refused"], 0) == ([reason for reason, _ in await site.parked()], await site.waits())
 
 
 @pytest.mark.parametrize(("found", "reason"), [([], "subject-not-found"), (["p-1", "p-2"], "subject-ambiguous")])
@@ -452,6 +555,11 @@ async def test_identifiers_are_parked_where_the_source_says_so(
     await site.take([whole(by_identifier(NEWEST[SESSION.key]))])
     await site.fetch()
     assert ([("unresolved-subject", 0)], []) == (await site.parked(), ehr.asked)
+
+
+def _changed(id_: str) -> Resource:
+    """Return the session as another one."""
+    return NEWEST[SESSION.key] | {"id": id_}
 
 
 def _next_version(event: Event, **elements: Any) -> Event:  # noqa: ANN401 - any element of a resource
