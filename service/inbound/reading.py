@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _KIND = b"resourceType"
 _BEGINS = re.compile(rb'\{ ?"resourceType" ?: ?"([A-Z][A-Za-z]{1,63})" ?,')
+_ABSENT = frozenset({Operation.DELETE, Operation.MISSING})
 _OPENED = READ_TYPES | {"Bundle"}
 
 Irrelevant = tuple[FactKey, "OrderKey", str | None]
@@ -118,7 +119,10 @@ def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for
     try:
         if change.resource_type not in READ_TYPES:
             reading.skipped.append(change.resource_type)
-        elif change.operation in {Operation.DELETE, Operation.MISSING}:
+        elif change.resource_type == "Patient" and change.operation in _ABSENT:
+            # The merge stays true: systems delete the Patient whom they have merged into another.
+            reading.skipped.append(change.resource_type)
+        elif change.operation in _ABSENT:
             reading.facts.append(read(change, source, record_time))
         elif change.resource is None:
             _add_named(change, place, source, reading)

@@ -109,6 +109,27 @@ async def test_merge_is_taken_back_by_a_newer_version(
     assert apart(mappings) == await of_both(one.store)
 
 
+GONE = Event("Patient", f"Patient/{ANNA.patient_id}", None, END.replace(hour=3))
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [
+        [[*OF_ANNA, *OF_BEN], [MERGED], [GONE]],
+        [[*OF_ANNA, *OF_BEN], [GONE], [MERGED]],
+        [[GONE], [MERGED], [*OF_ANNA, *OF_BEN]],
+        [[MERGED, GONE, *OF_ANNA], OF_BEN],
+    ],
+)
+async def test_merge_stays_where_the_replaced_patient_is_deleted(
+    batches: Sequence[Sequence[Event]], one: Worker, mappings: Mappings
+) -> None:
+    """Many systems delete who was merged into another; the sessions are the survivor's all the same."""
+    for batch in batches:
+        await one.take(batch)
+    assert ({}, as_one([*OF_ANNA, *OF_BEN], mappings)) == await of_both(one.store)
+
+
 def apart(mappings: Mappings) -> tuple[Courses, Courses]:
     """Return what each has alone, with no store between."""
     everything = [*OF_ANNA, *OF_BEN]
