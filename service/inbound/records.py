@@ -137,7 +137,8 @@ _ADVICE = {
         "have the sender write `Type/id`, or set the topic's resource_type."
     ),
     Reason.UNKNOWN_ITEMS: (
-        "The questionnaire is an instrument, or is named like one, and none of its items is known; map its linkIds in "
+        "The questionnaire is an instrument, is named like one or asks one's items in another form, and none of its "
+        "items is known; map its linkIds in "
         "the site's file under mappings/sites/, or name it there under other_questionnaires if it is none."
     ),
     Reason.WRONG_TYPE: "The element is not of the JSON type that FHIR gives it; have the sender correct it.",

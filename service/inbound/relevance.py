@@ -24,6 +24,12 @@ READ_TYPES = frozenset({"Encounter", "QuestionnaireResponse", "Task", "Patient"}
 """Resource types that become facts. Of Tasks, only those of our own plans; of Patients, those that were merged."""
 CANDIDATE_USES = frozenset({"ipt", "psychotherapy", "preparation", "evaluation", "crisis"})
 """Uses of an encounter code that may make its encounter a session or an assessment."""
+_OF_ANOTHER_FORM = re.compile(r"(?<![A-Za-z0-9])D0(?:150|200)[A-I][12]?(?![A-Za-z0-9])")
+"""LinkIds of the PHQ-9 as nursing homes ask it: the resident mood interview of the Minimum Data Set 3.0, section D.
+
+It asks for presence and frequency of each symptom apart, and answers in other codes: no answer is to be added.
+Source: https://www.cms.gov/medicare/quality/nursing-home-improvement/resident-assessment-instrument-manual
+"""
 _LOINC_OR_NONE = frozenset({LOINC, ""})
 
 
@@ -89,7 +95,8 @@ class Relevance:
         """Return whether a QuestionnaireResponse is ours.
 
         Raises Unreadable (unknown-items) for one whose questionnaire is an instrument, or is named like one, and of
-        whose answered items none is known: its answers, and what they may say of self-harm, are not to be passed over.
+        whose answered items none is known; and for one that asks an instrument's items in another form. Its answers,
+        and what they may say of self-harm, are not to be passed over.
         """
         canonical = _canonical(resource.get("questionnaire"))
         known = self.questionnaires.get(canonical)
@@ -102,6 +109,8 @@ class Relevance:
         if any(self._is_instrument_item(item) for item in items):
             return True
         named = known or self.names.search(canonical.rsplit("/", 1)[-1].lower()) is not None
+        if not named and any(item.get("answer") and _OF_ANOTHER_FORM.search(_link_id(item)) for item in items):
+            raise Unreadable(Reason.UNKNOWN_ITEMS, f"{path}.item")
         if not named or not any(item.get("answer") for item in items):
             return bool(known)
         if isinstance(resource.get("questionnaire"), dict):

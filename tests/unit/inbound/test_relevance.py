@@ -161,6 +161,31 @@ def test_answers_of_an_instrument_whose_items_are_not_known_are_not_passed_over(
     assert (Reason.UNKNOWN_ITEMS, "QuestionnaireResponse.item") == (caught.value.reason, caught.value.path)
 
 
+@pytest.mark.parametrize("link_id", ["Section-4/D0200I1", "D0150I2", "/D0200A"])
+def test_items_of_an_instrument_in_another_form_are_not_passed_over(relevance: Relevance, link_id: str) -> None:
+    """The Minimum Data Set asks the PHQ-9 among much else: what it says of self-harm is for a person."""
+    answered = {"linkId": link_id, "answer": [{"valueCoding": {"system": "http://loinc.org", "code": "LA33-6"}}]}
+    form = {"linkId": "Section-4", "item": [{"linkId": "Section-4/D0200", "item": [answered]}]}
+
+    with pytest.raises(Unreadable) as caught:
+        relevance.decide(response(questionnaire="MDS3.0-NC-1.17", item=[form]), 100, "QuestionnaireResponse")
+
+    assert (Reason.UNKNOWN_ITEMS, "QuestionnaireResponse.item") == (caught.value.reason, caught.value.path)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"linkId": "Section-4/D0200I1"},
+        {"linkId": "Section-3/C0200", "answer": [{"valueInteger": 3}]},
+        {"linkId": "AD0200I1", "answer": [{"valueInteger": 3}]},
+    ],
+)
+def test_other_parts_of_such_a_form_are_not_ours(relevance: Relevance, item: dict[str, Any]) -> None:
+    """Nor is what nobody has answered."""
+    assert not relevance.decide(response(questionnaire="MDS3.0-NC-1.17", item=[item]), 100, "QuestionnaireResponse")
+
+
 @pytest.mark.parametrize(
     ("questionnaire", "item"),
     [
