@@ -23,7 +23,7 @@ from service.fetching import Fetcher
 from service.gaps import GapWatch, searching
 from service.health import Condition, Health, health_app, serving
 from service.inbound.records import Limits, Reason, SourceContext
-from service.inbound.relevance import Relevance
+from service.inbound.relevance import READ_TYPES, Relevance
 from service.intake import UNPROCESSABLE, Feed, Intake
 from service.meter import Meter
 from service.metrics import create_metrics
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+ALWAYS = frozenset({"Encounter", "QuestionnaireResponse"})
+"""Types that every source is searched for."""
 NUMBERS_S = 15.0
 """How often the numbers that the database counts are read for the metrics (seconds)."""
 
@@ -281,15 +283,21 @@ def _searches(
             client = source_client(source)
             stack.push_async_callback(client.close)
             context = read[topic_of(source.id)].context
-            find = partial(catch_up, client, loop, context, types_of(source), now=now)
+            find = partial(catch_up, client, loop, context, types_of(source), may_lack=may_lack(source), now=now)
             found[source.id] = searching(find, wake)
     return found
 
 
 def types_of(source: Source) -> tuple[str, ...]:
-    """Return the resource types that a source's FHIR server is searched for: others only where a topic has them."""
-    written = {topic.resource_type for topic in source.topics if topic.resource_type is not None}
-    return tuple(sorted({"Encounter", "QuestionnaireResponse", *written}))
+    """Return the resource types that a source's FHIR server is searched for: all where a topic may have any of them."""
+    written = {topic.resource_type for topic in source.topics}
+    named = {each for each in written if each is not None}
+    return tuple(sorted(READ_TYPES if None in written else {*ALWAYS, *named}))
+
+
+def may_lack(source: Source) -> frozenset[str]:
+    """Return those of `types_of` that its FHIR server may refuse: no topic is said to have them."""
+    return frozenset(types_of(source)) - {*ALWAYS, *(topic.resource_type for topic in source.topics)}
 
 
 async def _fetchers(  # noqa: PLR0913, PLR0917 - what `serve` has made

@@ -99,7 +99,8 @@ def search(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
         raise typer.BadParameter("it goes with neither --patients nor --until", param_hint="--history")
     ids = None if patients is None else _ids(patients)
     begin, end = _in_zone(since, context), _in_zone(until, context)
-    query = Query(_types(types, chosen), begin, end, ids, history, page_size)
+    may_lack = frozenset() if types else app.may_lack(chosen)
+    query = Query(_types(types, chosen), begin, end, ids, history, may_lack, page_size)
     identity = [chosen.fhir_base, *query.types, str(begin), str(end), ids, history]
 
     async def portions(position: Position) -> AsyncGenerator[Portion, None]:
@@ -170,7 +171,10 @@ def export(  # noqa: PLR0913, PLR0917 - typer reads the options from the paramet
     context = _context(settings, chosen)
     if group is not None and not resource_id(group):
         raise typer.BadParameter("it is no resource id", param_hint="--group")
-    kinds, begin = _types(types, chosen), _in_zone(since, context)
+    # A server that exports has Patients; one that knows no Task refuses the whole export.
+    lacked = frozenset() if types else app.may_lack(chosen) - {"Patient"}
+    kinds = tuple(each for each in _types(types, chosen) if each not in lacked)
+    begin = _in_zone(since, context)
     parameters = [("_type", ",".join(kinds)), *([("_since", instant(begin))] if begin else [])]
     wanted = Wanted(tuple(parameters), frozenset(kinds), group)
     hosts = frozenset(each.lower() for each in allow_host or ())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -74,12 +75,20 @@ class GapWatch:
         self._told: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look again and again until `stop` is set."""
+        """Look, and search for each source by itself, again and again until `stop` is set."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._again(self.look, stop))
+            for source in self._catch_up:
+                group.create_task(self._again(partial(self._search_all, source, stop), stop))
+
+    async def _search_all(self, source: str, stop: asyncio.Event) -> None:
+        while not stop.is_set() and await self.search(source):
+            pass
+
+    async def _again(self, work: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
-                await self.look()
-                while not stop.is_set() and await self.search():
-                    pass
+                await work()
             except Exception as error:
                 if not is_transient(error):
                     raise
@@ -105,14 +114,14 @@ class GapWatch:
             self._metrics.event_gaps(source).set(found.get(source, 0))
         self._told |= found.keys()
 
-    async def search(self) -> bool:
-        """Search for what one gap hides, if there is one; return whether there was."""
-        gap = await self._store.sources.claim_gap(list(self._catch_up), LEASE, self._vitals.now())
+    async def search(self, source: str) -> bool:
+        """Search for what one gap of a source hides, if there is one; return whether there was."""
+        gap = await self._store.sources.claim_gap([source], LEASE, self._vitals.now())
         if gap is None:
             return False
         try:
             async with asyncio.timeout(LEASE.total_seconds()):
-                await self._catch_up[gap.source](gap)
+                await self._catch_up[source](gap)
         except (Transient, Permanent, Refusal, TimeoutError) as error:
             wait = min(FIRST_WAIT * 2 ** min(gap.attempts - 1, 10), LONGEST_WAIT)
             await self._store.sources.postpone_gap(gap, self._vitals.now() + wait)

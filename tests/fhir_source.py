@@ -45,6 +45,8 @@ class FhirSource:
     """Answers that come first."""
     extra: list[dict[str, Any]] = field(default_factory=list)
     """Entries that stand in every page, beside what was found."""
+    forbidden: frozenset[str] = frozenset()
+    """Types that it lets nobody search."""
     asked: list[str] = field(default_factory=list)
     """Paths and queries of the requests."""
     _pages: dict[str, tuple[list[Resource], int, int]] = field(default_factory=dict)
@@ -52,6 +54,8 @@ class FhirSource:
     async def search(self, request: Request) -> Response:
         """Answer a search, or give a page of one."""
         self.asked.append(f"{request.url.path}?{request.url.query}")
+        if request.path_params["kind"] in self.forbidden:
+            self.failing.append(JSONResponse({"resourceType": "OperationOutcome", "issue": []}, 403))
         if self.failing:
             return self.failing.pop(0)
         if "page" in request.query_params:

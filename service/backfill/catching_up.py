@@ -36,17 +36,18 @@ async def catch_up(  # noqa: PLR0913 - where, what, and since when
     *,
     since: datetime,
     until: datetime | None = None,
+    may_lack: frozenset[str] = frozenset(),
     now: Callable[[], datetime],
 ) -> CaughtUp:
     """Store what changed at the source's FHIR server from `since` on, a page at a time; return what it was.
 
     The search begins a few minutes earlier: doing it again, or too widely, is harmless. A search tells of no
     deletes. Raises Transient while the server is away, what `Intake.process` raises while the database is, and
-    Permanent or Refusal where the server will not have it; what was stored until then stays.
+    Permanent or Refusal where the server will not have it, once all else is stored; those of `may_lack` it may refuse.
     """
     found = lacking = 0
     changed = False
-    async for portion in searched(client, Query(tuple(types), since, until), source, now):
+    async for portion in searched(client, Query(tuple(types), since, until, may_lack=may_lack), source, now):
         found += len(portion.records)
         lacking += portion.lacking
         if portion.records:

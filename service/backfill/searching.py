@@ -7,11 +7,13 @@ Source: https://hl7.org/fhir/R4/http.html#paging and search.html#lastUpdated
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from service.backfill.pages import SORT, link_of, page_of, records_of, resources, says_that_it_sorts, versions_of
 from service.backfill.patience import insisting
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from service.backfill.portions import Position
     from service.inbound.records import Record, SourceContext
     from service.rest.client import FhirClient
+
+log = structlog.get_logger(__name__)
 
 PAGE_SIZE = 200
 """Resources asked for at a time; a server may give fewer."""
@@ -53,6 +57,8 @@ class Query:
     """Ids; None: whosever they are."""
     history: bool = False
     """The versions that the server keeps, instead of what it finds: they tell of deletes. Not with the two above."""
+    may_lack: frozenset[str] = frozenset()
+    """Types that are passed over where the server refuses them: whoever asks does not know whether it has them."""
     page_size: int = PAGE_SIZE
     page_bytes: int = PAGE_BYTES
 
@@ -66,10 +72,15 @@ async def searched(
 ) -> AsyncGenerator[Portion, None]:
     """Yield all that a FHIR server finds, a page at a time, from a position of an earlier run on.
 
-    What a search can't tell of, and `history` can: deletes. Raises Transient when the server is away for long,
-    Permanent where it refuses, Refusal where it never comes to the end.
+    What a search can't tell of, and `history` can: deletes. A type that the server refuses keeps no other from being
+    read: raises Permanent where it refuses, Refusal where it never comes to the end, once all else is read, and at
+    once Transient when it is away for long.
     """
     position = position or {}
+    only, refused = position.get("only"), list(position.get("refused", ()))
+    query = query if only is None else replace(query, types=tuple(each for each in query.types if each in only))
+    scope: Position = {} if only is None else {"only": only}
+    first: Permanent | Refusal | None = None
     patients = (None,) if query.patients is None else query.patients
     places = len(patients) * len(query.types)
     total = places if query.patients is not None else await _count(client, query)
@@ -77,13 +88,31 @@ async def searched(
     walk = _Walk.at_position(position)
     for place in range(number_at(position, "place"), places):
         patient, kind = patients[place // len(query.types)], query.types[place % len(query.types)]
-        search = _Search(client, query, source, now, kind, patient, walk)
-        async for records, lacking in search.pages():
-            done += 0 if patient is not None else len(records)
-            yield Portion(records, {"place": place, "done": done, **walk.position()}, done, total, lacking)
+        if kind not in refused:
+            search = _Search(client, query, source, now, kind, patient, walk)
+            try:
+                async for records, lacking in search.pages():
+                    done += 0 if patient is not None else len(records)
+                    reached = {**scope, "refused": refused, "place": place, "done": done, **walk.position()}
+                    yield Portion(records, reached, done, total, lacking)
+            except (Permanent, Refusal) as error:
+                refused = [*refused, kind]
+                if kind in query.may_lack and _is_refusal(error):
+                    log.warning("the server does not let this type be searched; it is passed over", type=kind)
+                else:
+                    first = first or error
         walk = _Walk()
         done += 0 if patient is None else 1
-        yield Portion((), {"place": place + 1, "done": done}, done, total)
+        yield Portion((), {**scope, "refused": refused, "place": place + 1, "done": done}, done, total)
+    if first is not None or not query.may_lack.issuperset(refused):
+        # The next run asks for these alone.
+        yield Portion((), {"only": refused, "done": done}, done, total)
+        raise first or Refusal("The FHIR server has refused some types. The same command asks for them again.")
+
+
+def _is_refusal(error: Permanent | Refusal) -> bool:
+    """Return whether the server does not have, or give, what was asked for; what else fails says nothing of that."""
+    return isinstance(error, Permanent) and (error.code == "forbidden" or error.code.startswith("http-"))
 
 
 async def _count(client: FhirClient, query: Query) -> int | None:

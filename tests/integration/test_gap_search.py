@@ -101,8 +101,8 @@ async def test_session_whose_notification_was_lost_is_found_and_counted(
         clock.at += OPEN_FOR
         await watch.look()
         assert {SOURCE.id: 1} == await database.sources.open_gaps()
-        assert await watch.search()
-        assert not await watch.search()
+        assert await watch.search(SOURCE.id)
+        assert not await watch.search(SOURCE.id)
 
     found = await recorded(database, ehr.patient)
     assert {f"Encounter/{ehr.patient}-{day}" for day in (2, 9, 16)} == {fact.key.reference for fact in found.facts}

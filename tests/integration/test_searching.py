@@ -218,6 +218,37 @@ async def test_no_more_than_a_page_is_held(ehr: FhirSource) -> None:
     assert 10 == max(len(each.records) for each in await portions(ehr))
 
 
+async def into(found: list[Portion], read: AsyncIterator[Portion]) -> None:
+    """Add all that is read, until something is raised."""
+    async for portion in read:
+        found.append(portion)  # noqa: PERF401 - what came before it counts
+
+
+async def test_type_that_is_refused_keeps_no_other_from_being_found() -> None:
+    """All else is found first; the next run asks for that type alone."""
+    ehr = FhirSource([*encounters(3), {"resourceType": "Task", "id": "t", "meta": {"lastUpdated": instant(BEGIN)}}])
+    ehr.forbidden = frozenset({"Patient"})
+    found: list[Portion] = []
+    query = Query(("Patient", "Encounter", "Task"))
+    async with ehr.answering(), FhirClient(ehr.base, timeout_s=10) as client:
+        with pytest.raises(Permanent, match="forbids"):
+            await into(found, searched(client, query, SOURCE, lambda: BEGIN))
+        assert all_ids(ehr) == ids(found)
+        ehr.asked.clear()
+        with pytest.raises(Permanent, match="forbids"):
+            await into(found, searched(client, query, SOURCE, lambda: BEGIN, found[-1].position))
+    assert {"/fhir/Patient"} == {each.partition("?")[0] for each in ehr.asked}
+
+
+async def test_type_that_the_server_may_lack_is_passed_over() -> None:
+    """Where nobody says that it has it."""
+    ehr = FhirSource(encounters(3))
+    ehr.forbidden = frozenset({"Patient"})
+    async with ehr.answering():
+        found = await portions(ehr, Query(("Patient", "Encounter"), may_lack=frozenset({"Patient"})))
+    assert all_ids(ehr) == ids(found)
+
+
 @pytest.mark.parametrize("status", [400, 403, 404])
 async def test_refusal_of_the_search_is_told_without_the_servers_words(ehr: FhirSource, status: int) -> None:
     """It may quote what was asked for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +12,7 @@ import structlog
 from sqlalchemy import text
 
 from service import app
+from service.domain.event_numbers import Numbered
 from service.gaps import GapWatch
 from service.inbound.records import Limits, Record
 from service.meter import Meter
@@ -132,7 +134,7 @@ async def test_gap_in_event_numbers_is_told_by_metric_and_log_once_it_stays(
     await take(two, record(notification(3), 7), record(notification(5), 8))
     await watch.look()
     assert 0 == gauge(one)
-    assert not await watch.search()
+    assert not await watch.search(SOURCE.id)
 
 
 async def test_nothing_is_missing_while_a_backlog_is_read(one: Worker, clock: Clock) -> None:
@@ -163,16 +165,45 @@ async def test_what_a_gap_hides_is_searched_for_until_it_is_found(one: Worker, c
 
     watch = GapWatch(one.store, OPEN_FOR, {SOURCE.id: catch_up}, one.vitals)
     await watch.look()
-    assert await watch.search()
-    assert not await watch.search()
+    assert await watch.search(SOURCE.id)
+    assert not await watch.search(SOURCE.id)
     away = False
     clock.at += timedelta(hours=1)
-    assert await watch.search()
+    assert await watch.search(SOURCE.id)
     await watch.look()
 
     assert [(2, 4, END, END + timedelta(minutes=3))] * 2 == [(g.first, g.last, g.after, g.before) for g in asked]
     assert {"searched": 1} == (await one.store.sources.overview(SOURCE.id, END)).gaps_closed
     assert 0 == gauge(one)
+
+
+async def test_source_that_never_answers_keeps_no_other_from_being_searched(one: Worker, clock: Clock) -> None:
+    """Each source is searched for by itself."""
+    await take(one, record(notification(1), 0), record(notification(3), 1))
+    clock.at += OPEN_FOR
+    stop, never = asyncio.Event(), asyncio.Event()
+
+    async def hangs(_: EventGap) -> None:
+        await never.wait()
+
+    async def finds(_: EventGap) -> None:
+        stop.set()
+        never.set()
+
+    await add_gap(one, "other")
+    watch = GapWatch(one.store, OPEN_FOR, {"other": hangs, SOURCE.id: finds}, one.vitals)
+    await watch.look()
+    async with asyncio.timeout(60):
+        await watch.run(stop)
+    assert {"searched": 1} == (await one.store.sources.overview(SOURCE.id, clock.at)).gaps_closed
+
+
+async def add_gap(worker: Worker, source: str) -> None:
+    """Store that events of another source are missing, since longer than those of the first."""
+    earlier = worker.vitals.now() - 2 * OPEN_FOR
+    async with worker.store.transaction() as transaction:
+        seen = [Numbered(number, earlier) for number in (1, 3)]
+        await transaction.tell((), {}, {(source, "Subscription/o"): seen}, earlier)
 
 
 def gauge(worker: Worker) -> float | None:
@@ -202,8 +233,9 @@ def test_conformance_is_metered_as_the_settings_say(mode: str, mappings: Mapping
 
 
 def test_gap_is_searched_for_in_the_types_that_the_topics_have() -> None:
-    """A server that knows no Task of ours is not asked for one."""
+    """A topic without a type may have any of them; a server that refuses those that no topic names is passed over."""
     merges = Source(topics=(Topic(name="patients", resource_type="Patient"), Topic(name="all")))
 
     assert ("Encounter", "QuestionnaireResponse") == app.types_of(Source())
-    assert ("Encounter", "Patient", "QuestionnaireResponse") == app.types_of(merges)
+    assert ("Encounter", "Patient", "QuestionnaireResponse", "Task") == app.types_of(merges)
+    assert (frozenset(), frozenset({"Task"})) == (app.may_lack(Source()), app.may_lack(merges))
