@@ -205,7 +205,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         fetchers = await _fetchers(settings, mappings, store, loop, wake, vitals, stack)
         topics = [topic.name for source in settings.sources for topic in source.topics]
         stream = Stream(settings.kafka, topics, loop, on_change=wake, vitals=vitals)
-        searches = _searches(settings, mappings, loop, wake, stack)
+        searches = _searches(settings, mappings, store, loop, wake, stack)
         watch = GapWatch(store, timedelta(seconds=settings.inbound.gap_after_s), searches, vitals)
         log.info("started", sources=[source.id for source in settings.sources], health=url)
         async with asyncio.TaskGroup() as group:
@@ -268,9 +268,10 @@ async def _places(  # noqa: PLR0913, PLR0917 - what `serve` has made
     return places
 
 
-def _searches(
+def _searches(  # noqa: PLR0913, PLR0917 - what `serve` has made
     settings: Settings,
     mappings: Mapping[str, Mappings],
+    store: Store,
     loop: Intake,
     wake: Callable[[], None],
     stack: AsyncExitStack,
@@ -283,8 +284,9 @@ def _searches(
             client = source_client(source)
             stack.push_async_callback(client.close)
             context = read[topic_of(source.id)].context
-            find = partial(catch_up, client, loop, context, types_of(source), may_lack=may_lack(source), now=now)
-            found[source.id] = searching(find, wake)
+            types = types_of(source)
+            find = partial(catch_up, client, loop, context, types, may_lack=may_lack(source), now=now)
+            found[source.id] = searching(find, store.backfills, types, wake, now)
     return found
 
 

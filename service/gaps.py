@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -16,18 +17,27 @@ from service.store.errors import is_transient
 from service.store.values import GapClosed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
     from service.backfill.catching_up import CaughtUp
+    from service.backfill.portions import Position
     from service.store import EventGap, Store
+    from service.store.backfills import Backfills
     from service.vitals import Vitals
 
     class Find(Protocol):
         """`catch_up`, with all it needs but the time."""
 
-        def __call__(self, *, since: datetime, until: datetime) -> Awaitable[CaughtUp]:
-            """Store what changed in that time."""
+        def __call__(
+            self,
+            *,
+            since: datetime,
+            until: datetime,
+            position: Position,
+            stored: Callable[[CaughtUp, Position], Awaitable[None]],
+        ) -> Awaitable[CaughtUp]:
+            """Store what changed in that time, from a position on; `stored` hears of each page."""
             ...
 
     CatchUp = Callable[[EventGap], Awaitable[None]]
@@ -45,18 +55,30 @@ MARGIN = timedelta(minutes=5)
 """Searched after a gap, too: clocks differ."""
 
 
-def searching(find: Find, wake: Callable[[], None]) -> CatchUp:
+def searching(
+    find: Find, backfills: Backfills, types: Sequence[str], wake: Callable[[], None], now: Callable[[], datetime]
+) -> CatchUp:
     """Return how to find what a gap hides: `find` what the source's FHIR server says has changed in that time.
 
-    Whatever comes of it besides is known already, and changes nothing; `wake` is called if a course changed.
+    Whatever comes of it besides is known already, and changes nothing; `wake` is called if a course changed. How far
+    it came is kept, as for a backfill of these `types`: one that takes longer than a lease goes on from there.
     """
 
     async def search(gap: EventGap) -> None:
+        job = await backfills.begin(f"gap-{gap.id}-{'-'.join(types)}", gap.source, "gap", now())
+        lacked = job.counts.get("lacking", 0)
+
+        async def stored(brought: CaughtUp, position: Position) -> None:
+            nonlocal job
+            if brought.changed:
+                wake()
+            job = replace(job, position=position, counts={"lacking": lacked + brought.lacking})
+            await backfills.keep(job, now())
+
         until = gap.before + MARGIN
-        brought = await find(since=gap.after, until=until)
-        if brought.changed:
-            wake()
-        if brought.lacking:
+        await find(since=gap.after, until=until, position=dict(job.position), stored=stored)
+        await backfills.keep(job, now(), done=True)
+        if job.counts.get("lacking"):
             raise Transient("incomplete", "The server has resources that it does not give.")
 
     return search
@@ -123,7 +145,9 @@ class GapWatch:
             async with asyncio.timeout(LEASE.total_seconds()):
                 await self._catch_up[source](gap)
         except (Transient, Permanent, Refusal, TimeoutError) as error:
-            wait = min(FIRST_WAIT * 2 ** min(gap.attempts - 1, 10), LONGEST_WAIT)
+            # One that took as long as it may is not failing: it goes on.
+            doubled = 0 if isinstance(error, TimeoutError) else min(gap.attempts - 1, 10)
+            wait = min(FIRST_WAIT * 2**doubled, LONGEST_WAIT)
             await self._store.sources.postpone_gap(gap, self._vitals.now() + wait)
             log.warning(
                 "events that have not come could not be searched for; trying again later",

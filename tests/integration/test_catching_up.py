@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from service.backfill.catching_up import catch_up
+from service.backfill.catching_up import CaughtUp, catch_up
 from service.backfill.portions import topic_of
 from service.rest.client import FhirClient
 from service.sandbox.patients import generate
@@ -17,6 +17,7 @@ from tests.workers import TOPICS, Clock, expected, stored, worker
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from service.backfill.portions import Position
     from service.domain.mappings import Mappings
     from service.sandbox.events import Event, Resource
     from service.store import Store
@@ -40,11 +41,16 @@ async def test_gap_is_filled_with_what_the_stream_would_have_brought(
     await one.take([event for place, event in enumerate(events) if place not in range(*gap.indices(len(events)))])
     assert expected(ANNA.patient_id, events, mappings) != await stored(store, ANNA.patient_id)
 
-    async with FhirSource(newest(events)).answering() as ehr, FhirClient(ehr.base, timeout_s=10) as client:
-        caught = await catch_up(
-            client, one.intake, SOURCE, TOPICS, since=events[gap.start].time + timedelta(minutes=1), now=clock
-        )
+    positions: list[Position] = []
 
-    assert (True, 0) == (caught.changed, caught.lacking)
+    async def kept(_: CaughtUp, position: Position) -> None:
+        positions.append(position)
+
+    since = events[gap.start].time + timedelta(minutes=1)
+    async with FhirSource(newest(events)).answering() as ehr, FhirClient(ehr.base, timeout_s=10) as client:
+        caught = await catch_up(client, one.intake, SOURCE, TOPICS, since=since, stored=kept, now=clock)
+        rest = await catch_up(client, one.intake, SOURCE, TOPICS, since=since, position=positions[-1], now=clock)
+
+    assert (True, 0, 0) == (caught.changed, caught.lacking, rest.found)
     assert 0 < caught.found < len(newest(events))
     assert expected(ANNA.patient_id, events, mappings) == await stored(store, ANNA.patient_id)

@@ -96,7 +96,7 @@ async def test_session_whose_notification_was_lost_is_found_and_counted(
     async with FhirClient(ehr.base, timeout_s=30) as client:
         woken: list[bool] = []
         find = partial(catch_up, client, one.intake, SOURCE, TOPICS, now=clock)
-        search = searching(find, lambda: woken.append(True))
+        search = searching(find, database.backfills, TOPICS, lambda: woken.append(True), clock)
         watch = GapWatch(database, OPEN_FOR, {SOURCE.id: search}, one.vitals)
         clock.at += OPEN_FOR
         await watch.look()
@@ -109,4 +109,4 @@ async def test_session_whose_notification_was_lost_is_found_and_counted(
     overview = await database.sources.overview(SOURCE.id, clock.at)
     assert ((), {GapClosed.SEARCHED: 1}) == (overview.gaps, overview.gaps_closed)
     assert third.timestamp == overview.latest
-    assert [True] == woken
+    assert woken

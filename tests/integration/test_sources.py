@@ -12,8 +12,9 @@ import structlog
 from sqlalchemy import text
 
 from service import app
+from service.backfill.catching_up import CaughtUp
 from service.domain.event_numbers import Numbered
-from service.gaps import GapWatch
+from service.gaps import FIRST_WAIT, GapWatch, searching
 from service.inbound.records import Limits, Record
 from service.meter import Meter
 from service.rest.errors import Transient
@@ -24,6 +25,7 @@ from tests.synthetic import SOURCE
 from tests.workers import END, TOPICS, Clock, weekly
 
 if TYPE_CHECKING:
+    from service.backfill.portions import Position
     from service.domain.mappings import Mappings
     from service.store import EventGap, Store
     from tests.workers import Worker
@@ -175,6 +177,32 @@ async def test_what_a_gap_hides_is_searched_for_until_it_is_found(one: Worker, c
     assert [(2, 4, END, END + timedelta(minutes=3))] * 2 == [(g.first, g.last, g.after, g.before) for g in asked]
     assert {"searched": 1} == (await one.store.sources.overview(SOURCE.id, END)).gaps_closed
     assert 0 == gauge(one)
+
+
+async def test_search_that_outlasts_its_lease_goes_on_where_it_was(one: Worker, clock: Clock) -> None:
+    """However large a gap is, in the end it is closed; what each attempt changed is delivered at once."""
+    await take(one, record(notification(1), 0), record(notification(3), 1))
+    clock.at += OPEN_FOR
+    positions: list[Position] = []
+    woken: list[bool] = []
+
+    async def find(*, position: Position, stored: Any, **_: object) -> CaughtUp:  # noqa: ANN401 - as GapWatch gives it
+        positions.append(position)
+        brought = CaughtUp(1, 0, changed=True)
+        await stored(brought, {"place": len(positions)})
+        if len(positions) < 3:
+            raise TimeoutError
+        return brought
+
+    search = searching(find, one.store.backfills, TOPICS, lambda: woken.append(True), clock)
+    watch = GapWatch(one.store, OPEN_FOR, {SOURCE.id: search}, one.vitals)
+    await watch.look()
+    for _ in range(3):
+        assert await watch.search(SOURCE.id)
+        clock.at += FIRST_WAIT
+
+    assert ([{}, {"place": 1}, {"place": 2}], [True] * 3) == (positions, woken)
+    assert {"searched": 1} == (await one.store.sources.overview(SOURCE.id, clock.at)).gaps_closed
 
 
 async def test_source_that_never_answers_keeps_no_other_from_being_searched(one: Worker, clock: Clock) -> None:
