@@ -92,6 +92,7 @@ class Intake:
         self.stored: Counter[str] = Counter()
         """Since it was made: records by outcome, and `courses` that got another revision."""
         self._stopped: dict[tuple[str, str], str] = {}
+        self._followed: set[tuple[str, str]] = set()
         self.meter: Meter | None = None
         """Holds a sample of what is read against the full FHIR models."""
         self._untold = Tally()
@@ -317,7 +318,7 @@ class Intake:
         Else no events look like nothing happening.
         """
         for notice in notices:
-            told.follow(source, notice, time)
+            told.follow(source, notice, time, self._followed)
             key = source, notice.subscription
             before = self._stopped.pop(key, None)
             if notice.status in STOPPED:

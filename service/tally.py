@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import structlog
+
 from service.domain.event_numbers import Numbered, Told
 from service.inbound.references import named
 from service.store.values import FeedCount
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from service.domain.facts import Fact
     from service.inbound.envelopes import Notice
     from service.inbound.reading import Irrelevant, RecordReading
+
+log = structlog.get_logger(__name__)
 
 OTHER = "other"
 """Kind of the resources that are not read."""
@@ -78,8 +82,11 @@ class Tally:
         for _, change, _ in reading.subjects:
             self.counts[source, change.resource_type, "awaited"] += 1
 
-    def follow(self, source: str, notice: Notice, time: datetime) -> None:
-        """Note the event numbers that a notification tells of."""
+    def follow(self, source: str, notice: Notice, time: datetime, followed: set[tuple[str, str]]) -> None:
+        """Note the event numbers that a notification tells of, if its subscription is one of `followed`, or gets one.
+
+        References come from outside: beyond MOST_FOLLOWED none is added, which is logged once.
+        """
         told = _TOLD.get(notice.kind)
         numbers = notice.numbers
         if told in {Told.COUNT, Told.START} or (told is Told.EVENT and not numbers):
@@ -89,6 +96,12 @@ class Tally:
         place = named(notice.subscription)
         reference = place.relative if place is not None else notice.subscription
         key = source, reference[:LONGEST_REFERENCE]
+        if key not in followed:
+            if len(followed) >= MOST_FOLLOWED:
+                return
+            followed.add(key)
+            if len(followed) == MOST_FOLLOWED:
+                log.warning("events tell of more subscriptions than are followed; look at the sender", source=source)
         self.numbers.setdefault(key, []).extend(Numbered(number, notice.happened or time, told) for number in numbers)
 
     def feed_counts(self) -> list[FeedCount]:

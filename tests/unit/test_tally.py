@@ -9,7 +9,7 @@ import pytest
 
 from service.domain.event_numbers import Numbered, Told
 from service.inbound.envelopes import Notice
-from service.tally import LONGEST_REFERENCE, Tally
+from service.tally import LONGEST_REFERENCE, MOST_FOLLOWED, Tally
 
 AT = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -24,7 +24,7 @@ def followed(*notices: Notice) -> dict[tuple[str, str], list[Numbered]]:
     """Return the numbers that were noted."""
     tally = Tally()
     for each in notices:
-        tally.follow("main", each, AT)
+        tally.follow("main", each, AT, set())
     return tally.numbers
 
 
@@ -50,6 +50,18 @@ def test_numbers_are_noted_by_how_a_notification_tells_them(said: Notice, number
     assert expected == followed(said)
 
 
+def test_no_more_subscriptions_are_followed_than_a_feed_can_have() -> None:
+    """However many references it makes up, in however many batches; those that are followed stay so."""
+    tally, known = Tally(), set[tuple[str, str]]()
+    for number in (*range(2 * MOST_FOLLOWED), 0):
+        tally.follow("main", notice(subscription=f"Subscription/{number}", numbers=(1,)), AT, known)
+    other = Tally()
+    other.follow("main", notice(subscription="Subscription/new", numbers=(1,)), AT, known)
+
+    assert (MOST_FOLLOWED, 2) == (len(tally.numbers), len(tally.numbers["main", "Subscription/0"]))
+    assert {} == other.numbers
+
+
 def test_subscription_is_the_same_however_its_reference_is_written() -> None:
     """Relative, absolute, with a version; another form of name is kept, and cut."""
     forms = ("Subscription/s-1", "https://ehr.example/fhir/Subscription/s-1", "Subscription/s-1/_history/3")
@@ -67,7 +79,7 @@ def test_tallies_add_up() -> None:
     for each in (one, other):
         each.counts["main", "other", "irrelevant"] += 2
         each.deviations["main", "Encounter.id"] += 1
-        each.follow("main", notice(numbers=(1,)), AT)
+        each.follow("main", notice(numbers=(1,)), AT, set())
     one.add(other)
 
     ((source, kind, outcome, count, latest),) = one.feed_counts()
