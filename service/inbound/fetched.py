@@ -88,20 +88,20 @@ def about(change: Change, body: bytes, limits: Limits) -> Change | Unreadable:
     """
     name = "for" if change.resource_type == "Task" else "subject"
     try:
-        found = _patients(parse(body, limits))
+        found, is_whole = _patients(parse(body, limits))
     except Unreadable as problem:
         return problem
-    if len(found) != 1:
-        reason = Reason.SUBJECT_AMBIGUOUS if found else Reason.SUBJECT_NOT_FOUND
+    if len(found) != 1 or not is_whole:
+        reason = Reason.SUBJECT_AMBIGUOUS if found or not is_whole else Reason.SUBJECT_NOT_FOUND
         return Unreadable(reason, f"{change.path}.{name}")
     patient = {"reference": f"Patient/{found.pop()}"}
     return change._replace(resource={**(change.resource or {}), name: patient})
 
 
-def _patients(bundle: Any) -> set[str]:  # noqa: ANN401 - JSON of any shape
-    """Return the ids of the patients in a searchset, its outcomes and included resources left out.
+def _patients(bundle: Any) -> tuple[set[str], bool]:  # noqa: ANN401 - JSON of any shape
+    """Return the ids of the patients in a searchset, and whether there are no more than these.
 
-    Those who were replaced are left out too, where anybody is left then.
+    Its outcomes and included resources are left out, and those who were replaced where anybody is left then.
     """
     if not isinstance(bundle, dict) or bundle.get("resourceType") != "Bundle":
         raise Unreadable(Reason.FETCHED_OTHER)
@@ -113,4 +113,6 @@ def _patients(bundle: Any) -> set[str]:  # noqa: ANN401 - JSON of any shape
             found[resource_id(resource.get("id"))] = is_replaced(resource)
     found.pop("", None)
     current = {each for each, replaced in found.items() if not replaced}
-    return current if current and len(found) < MOST_FOUND else set(found)
+    links = bundle.get("link")
+    pages = [each.get("relation") for each in links if isinstance(each, dict)] if isinstance(links, list) else []
+    return current or set(found), len(found) < MOST_FOUND and "next" not in pages

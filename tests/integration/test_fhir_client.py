@@ -136,6 +136,13 @@ async def test_a_server_that_does_not_answer_in_time_is_transient(script: Script
     assert caught.value.code in {"timeout", "unreachable"}
 
 
+async def test_an_address_that_can_be_none_is_permanent(client: FhirClient) -> None:
+    """Nothing is sent, and it is not tried again."""
+    with pytest.raises(Permanent) as caught:
+        await client.get(f"Encounter/{'e' * 70_000}")
+    assert "bad-address" == caught.value.code
+
+
 async def test_a_server_that_is_away_is_transient() -> None:
     """Nobody listens at the discard port."""
     async with FhirClient("http://127.0.0.1:9/fhir") as lonely:
