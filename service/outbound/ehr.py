@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from service.outbound.careplan import render
 from service.outbound.completed import completed
 from service.outbound.destination import Delivered, Route
 from service.outbound.ledger import Ledger, dump, load, localised, names, references
@@ -107,8 +108,11 @@ class EhrDestination:
     ) -> Delivered:
         plan = delivery.plan
         writing = Writing(self._client, terms, delivery.revision, delivery.counter, dict(ledger.remotes))
-        route = _route(terms)
-        if not writing.remotes and terms.together:
+        route, absent = _route(terms), set[str]()
+        if plan.withdrawn:
+            told = render(plan.course, plan.mappings)
+            absent = await writing.find_again([*resources, *shaped(told, terms)])
+        elif not writing.remotes and terms.together:
             named = names((), {}, unresolved, plan.source)
             first = [(role, body) for role, body in resources if body["resourceType"] in terms.together]
             own = {f"{body['resourceType']}/{body['id']}" for _, body in first}
@@ -117,6 +121,8 @@ class EhrDestination:
             if is_new and await writing.create_all([(role, localised(body, named, None)) for role, body in first]):
                 route = Route.TRANSACTION
         for role, resource in sorted(resources, key=lambda item: _ORDER.index(item[1]["resourceType"])):
+            if role in absent:
+                continue
             # Anew for each: what was created a moment ago is referred to by the id that it got.
             named = names(resources, writing.remotes, unresolved, plan.source)
             await writing.bring_about(role, localised(resource, named, writing.remotes.get(role)))

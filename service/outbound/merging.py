@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from service.domain.forms import FHIR_BASE
+from service.outbound.careplan import WITHDRAWN_TEXT
 from service.outbound.elements import AUTHOR, COURSE_IDENTIFIER
 from service.outbound.wording import own
 
@@ -35,12 +36,28 @@ RETIRED = {
 }
 """Status of a resource that the plan no longer has: it was meant, and is no longer."""
 
+_SAYING = {"Goal": "description", "Task": "code", "Flag": "code"}
+"""The element that has to say something, of resources that tell what was found."""
+_NAMING = ("resourceType", "id", "identifier", "category", "basedOn", "intent", "focus", "for", "subject", "startDate")
+"""Elements that name a resource, and nothing that was found."""
+
 # Top-level elements that are ours. In lists, entries that others added stay.
 _VALUES = {
     "CarePlan": ("text", "intent", "title", "description", "subject", "period", "created"),
     "Goal": ("text", "achievementStatus", "description", "subject", "startDate", "statusDate", "expressedBy"),
-    "Task": ("intent", "priority", "code", "description", "focus", "for", "authoredOn", "reasonCode", "restriction"),
-    "Flag": ("code", "subject", "period"),
+    "Task": (
+        "text",
+        "intent",
+        "priority",
+        "code",
+        "description",
+        "focus",
+        "for",
+        "authoredOn",
+        "reasonCode",
+        "restriction",
+    ),
+    "Flag": ("text", "code", "subject", "period"),
     "Provenance": ("target", "recorded", "policy", "agent", "entity"),  # nobody else's: policies are bare strings
     "Communication": ("text", "priority", "subject", "sent", "payload"),
     "DocumentReference": ("type", "subject", "date", "author", "description", "content"),
@@ -132,13 +149,30 @@ def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str |
     return Merged(resource, foreign, respected, set_by_them, tells_more)
 
 
-def retired(remote: Element, status: str) -> Element | None:
-    """Return a resource that the plan no longer has, with its new status; None if it is at an end already."""
+def retired(remote: Element, status: str, sent: Collection[str] = ()) -> Element | None:
+    """Return a resource that the plan no longer has, with its new status; None if it is at an end already.
+
+    Entered in error, a Goal, Task or Flag says nothing of what we told in it; what a clinician added stays. `sent` as
+    for `merge`.
+    """
     element = STATUS[remote["resourceType"]]
-    if remote.get(element) in _FINAL and status != _ENTERED_IN_ERROR:
+    if status == _ENTERED_IN_ERROR:
+        resource = _blank(remote, sent)
+    elif remote.get(element) in _FINAL:
         return None
-    resource = {**remote, element: status, "meta": _meta({}, remote.get("meta"))}
-    return None if resource[element] == remote.get(element) else resource
+    else:
+        resource = {**remote, "meta": _meta({}, remote.get("meta"))}
+    resource[element] = status
+    return None if canonical(resource) == canonical(remote) else resource
+
+
+def _blank(remote: Element, sent: Collection[str]) -> Element:
+    kind = remote["resourceType"]
+    if kind not in _SAYING:
+        return {**remote, "meta": _meta({}, remote.get("meta"))}
+    kept = {name: remote[name] for name in _NAMING if name in remote}
+    blank = kept | {"meta": {}, "text": WITHDRAWN_TEXT, _SAYING[kind]: {"text": "Entered in error"}}
+    return merge(blank | {STATUS[kind]: _ENTERED_IN_ERROR}, remote, sent=sent, asked=None).resource
 
 
 def entries(ours: Element) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.outbound.additions import add
 from service.outbound.careplan import WITHDRAWN
-from service.outbound.identity import Place, establish, find
+from service.outbound.identity import Place, establish, find, query
 from service.outbound.ledger import Remote, digest, type_of
 from service.outbound.merging import RETIRED, STATUS, entries, merge, retired
 from service.outbound.terms import Versions
@@ -54,6 +54,30 @@ class Writing:
         for (role, resource), version in zip(resources, versions, strict=True):
             self.remotes[role] = _remote(resource, version, foreign=False)
         return True
+
+    async def find_again(self, resources: list[tuple[str, Element]]) -> set[str]:
+        """Take up what the server holds of a plan that no ledger tells of, because an attempt ended half-way.
+
+        Return the roles of what it does not hold: there is nothing to take back. Raises Transient and Permanent.
+        """
+        absent = set()
+        for role, ours in resources:
+            kind = ours["resourceType"]
+            taken = self.terms.taken.get(kind)
+            if role in self.remotes or kind not in STATUS or taken is None:
+                continue
+            if taken.ours:
+                held = await self.client.read(kind, ours["id"])
+                found = [held] if held is not None else []
+            elif query(taken, ours) is None:
+                continue  # nobody can tell
+            else:
+                found = await find(Place(self.client, taken, self.request_id), ours)
+            if not found:
+                absent.add(role)
+            else:
+                self.remotes[role] = Remote(found[0].resource["id"], None, "", "", True, entries(ours))  # noqa: FBT003 - it may hold more than ours
+        return absent
 
     async def bring_about(self, role: str, ours: Element) -> None:
         """Make the server hold our resource, and all that others put into it."""
@@ -172,7 +196,7 @@ class Writing:
             if not await self.client.is_deleted(kind, known.id):
                 raise _Hidden
             return None, ""
-        resource = retired(found.resource, status)
+        resource = retired(found.resource, status, known.entries)
         if resource is None:
             there = str(found.resource.get(STATUS[kind]))
             return found.version, there if there != known.status or there == known.theirs else ""

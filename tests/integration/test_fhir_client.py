@@ -6,12 +6,14 @@ import asyncio
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
-from service.outbound.careplan import render
+from service.domain.course import Severity
+from service.outbound.careplan import render, withheld
 from service.outbound.destination import PlanDelivery
 from service.outbound.ehr import EhrDestination
 from service.outbound.ledger import digest
@@ -303,6 +305,42 @@ async def test_a_goal_that_a_clinician_and_then_we_cancelled_is_not_taken_up_aga
     assert (f"{role} cancelled",) == back.respected
     assert [b"GET", b"GET"] == [request.split(b" ", 1)[0] for request in script.requests]
     assert careplan["id"] == back.ledger["remotes"]["careplan"]["id"]
+
+
+async def test_a_plan_that_was_half_written_is_taken_back_whole(script: Script, mappings: Mappings) -> None:
+    """No ledger tells of the Goal and Task that an attempt left; each is entered in error and says nothing."""
+    day = date(2026, 3, 4)
+    found = courses.finding(
+        "safety.self-harm-item", Severity.CRITICAL, day, due=day, instrument="phq-9", on="2026-03-04", item=9
+    )
+    asking = courses.course(findings=(found,))
+    told = dict(render(asking, mappings).resources)
+    left = {
+        f"{told[role]['resourceType']}/{told[role]['id']}": told[role]
+        for role in ("goal/phq-9", f"task/{asking.findings[0].id}")
+    }
+    put: dict[str, dict[str, object]] = {}
+
+    def reply(request: bytes) -> bytes:
+        head, _, body = request.partition(b"\r\n\r\n")
+        method, path = head.split(b" ")[:2]
+        reference = path.decode().removeprefix("/fhir/").partition("?")[0]
+        if method == b"PUT":
+            put[reference] = orjson.loads(body)
+            return answer("200 OK", 'ETag: W/"2"')
+        held = left.get(reference)
+        return answer("404 Not Found") if held is None else answer("200 OK", 'ETag: W/"1"', body=orjson.dumps(held))
+
+    script.reply = reply
+    destination = EhrDestination("ehr", FhirClient(script.base))
+    try:
+        await destination.deliver(PlanDelivery(asking.id, "r", 1, withheld(asking, mappings), (), {}))
+    finally:
+        await destination.close()
+    assert left.keys() == put.keys()  # and no CarePlan is made where none was
+    assert {"entered-in-error"} == {each.get("status", each.get("lifecycleStatus")) for each in put.values()}
+    assert b"PHQ" in orjson.dumps([*left.values()])
+    assert b"PHQ" not in orjson.dumps([*put.values()])
 
 
 async def test_goals_that_are_there_without_their_plan_are_merged_not_replaced(

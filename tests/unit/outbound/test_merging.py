@@ -226,13 +226,28 @@ def test_a_goal_that_the_plan_no_longer_has_is_cancelled(goal: dict[str, Any]) -
     assert canonical({**goal, "note": [NOTE], "lifecycleStatus": "cancelled"}) == canonical(found)
 
 
+@pytest.mark.parametrize("role", [f"task/{SAFETY.id}", f"flag/{SAFETY.id}", "goal/phq-9"])
+def test_what_is_entered_in_error_says_nothing_of_what_was_found(mappings: Mappings, role: str) -> None:
+    """No text, no reason, no score; it can still be named, and what a clinician added stays."""
+    resources = dict(render(replace(courses.course(), findings=(SAFETY,)), mappings).resources)
+    ours = resources[role]
+    found = retired({**ours, "note": [NOTE]}, "entered-in-error", entries(ours))
+    assert found is not None
+    assert [NOTE] == found["note"]
+    assert (ours["id"], ours["identifier"]) == (found["id"], found["identifier"])
+    element = "description" if role.startswith("goal") else "code"
+    assert {"text": "Entered in error"} == found[element]
+    assert "Entered in error" in found["text"]["div"]
+    assert not found.keys() & {"extension", "reasonCode", "achievementStatus", "target", "period", "authoredOn"}
+    assert retired(found, "entered-in-error", entries(ours)) is None
+
+
 @pytest.mark.parametrize(
     ("remote", "status", "changes"),
     [
         ("completed", "cancelled", False),
         ("cancelled", "cancelled", False),
         ("completed", "entered-in-error", True),
-        ("entered-in-error", "entered-in-error", False),
     ],
 )
 def test_a_goal_at_its_end_is_left_alone_unless_withdrawn(
