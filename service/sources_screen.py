@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.outbound.wording import day
+from service.store.values import GapClosed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from service.store import EventGap
 
 _DAY_H = 24
-_CLOSED = {"arrived": "came late", "searched": "searched for", "settled": "closed by hand"}
+_CLOSED = {
+    "arrived": "came late",
+    "searched": "searched for",  # as earlier releases wrote it
+    "searched-without-deletes": "searched for without deletes",
+    "settled": "closed by hand",
+}
 
 
 def show(console: Console, states: Sequence[SourceState]) -> None:
@@ -72,6 +78,10 @@ def _gaps(state: SourceState) -> RenderableType:
     closed = [f"{count} {_CLOSED[how]}" for how, count in sorted(state.overview.gaps_closed.items())]
     if closed:
         lines.append(f"closed: {', '.join(closed)}")
+    if GapClosed.SEARCHED in state.overview.gaps_closed:
+        lines.append(
+            "a search tells of no deletes; `ipt-bridge backfill search --history` brings those that were missed"
+        )
     return Text("\n".join(lines))
 
 

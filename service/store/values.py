@@ -419,7 +419,8 @@ class GapClosed(StrEnum):
     """How a gap in a subscription's event numbers was closed."""
 
     ARRIVED = "arrived"
-    SEARCHED = "searched"
+    SEARCHED = "searched-without-deletes"
+    """At its EHR, which says nothing then of what was deleted."""
     SETTLED = "settled"
     """By a person."""
 

@@ -175,7 +175,7 @@ async def test_what_a_gap_hides_is_searched_for_until_it_is_found(one: Worker, c
     await watch.look()
 
     assert [(2, 4, END, END + timedelta(minutes=3))] * 2 == [(g.first, g.last, g.after, g.before) for g in asked]
-    assert {"searched": 1} == (await one.store.sources.overview(SOURCE.id, END)).gaps_closed
+    assert {"searched-without-deletes": 1} == (await one.store.sources.overview(SOURCE.id, END)).gaps_closed
     assert 0 == gauge(one)
 
 
@@ -202,7 +202,7 @@ async def test_search_that_outlasts_its_lease_goes_on_where_it_was(one: Worker, 
         clock.at += FIRST_WAIT
 
     assert ([{}, {"place": 1}, {"place": 2}], [True] * 3) == (positions, woken)
-    assert {"searched": 1} == (await one.store.sources.overview(SOURCE.id, clock.at)).gaps_closed
+    assert {"searched-without-deletes": 1} == (await one.store.sources.overview(SOURCE.id, clock.at)).gaps_closed
 
 
 async def test_source_that_never_answers_keeps_no_other_from_being_searched(one: Worker, clock: Clock) -> None:
@@ -223,7 +223,7 @@ async def test_source_that_never_answers_keeps_no_other_from_being_searched(one:
     await watch.look()
     async with asyncio.timeout(60):
         await watch.run(stop)
-    assert {"searched": 1} == (await one.store.sources.overview(SOURCE.id, clock.at)).gaps_closed
+    assert {"searched-without-deletes": 1} == (await one.store.sources.overview(SOURCE.id, clock.at)).gaps_closed
 
 
 async def add_gap(worker: Worker, source: str) -> None:

@@ -40,7 +40,7 @@ BUSY = FeedOverview(
         FeedRate("other", "irrelevant", 4800, 9000),
     ),
     gaps=(EventGap(1, "main", "Subscription/s-1", 119, 120, NOW, NOW + timedelta(minutes=3), NOW, 2),),
-    gaps_closed={"arrived": 4, "searched": 1},
+    gaps_closed={"arrived": 4, "searched-without-deletes": 1},
     deviations={"Encounter.class": 3, "Encounter.?": 1},
     parked={"no-subject": 12, "bad-status": 3},
 )
@@ -64,7 +64,8 @@ def test_person_sees_what_comes_what_is_missing_and_what_is_wrong() -> None:
         "lag 7 records (fhir.encounter 7, fhir.questionnaireresponse 0)",
         "Encounter relevant 48 2.0 100",
         "other irrelevant 4800 200.0 9000",
-        "closed: 4 came late, 1 searched for",
+        "closed: 4 came late, 1 searched for without deletes",
+        "a search tells of no deletes; `ipt-bridge backfill search --history` brings them",
         "conformance 3 of 12 resources deviate from FHIR R4, at",
         "3 Encounter.class",
         "parked 12 no-subject, 3 bad-status: ipt-bridge parked list",
