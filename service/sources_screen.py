@@ -79,9 +79,7 @@ def _gaps(state: SourceState) -> RenderableType:
     if closed:
         lines.append(f"closed: {', '.join(closed)}")
     if GapClosed.SEARCHED in state.overview.gaps_closed:
-        lines.append(
-            "a search tells of no deletes; `ipt-bridge backfill search --history` brings those that were missed"
-        )
+        lines.append("a search tells of no deletes; `ipt-bridge backfill search --history` brings them")
     return Text("\n".join(lines))
 
 
