@@ -6,12 +6,12 @@ server offers it; elsewhere what is there is searched before and after.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.outbound.careplan import WITHDRAWN
 from service.outbound.elements import COURSE_IDENTIFIER
-from service.outbound.merging import STATUS, merge
+from service.outbound.merging import STATUS, canonical, merge
 from service.outbound.terms import Versions
 from service.rest.client import Conflict, Created, Found
 from service.rest.errors import Permanent
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from service.outbound.elements import Element
     from service.outbound.terms import Taken
     from service.rest.client import FhirClient
+    from service.rest.errors import Conflicting
 
 _OVER = frozenset({WITHDRAWN, "superseded"})
 _SUBJECTS = ("subject", "for")
@@ -35,13 +36,16 @@ class Place:
     client: FhirClient
     taken: Taken
     request_id: str
+    troubles: list[Conflicting | Permanent] = field(default_factory=list)
+    """Gets what a person has to look at, though all can be written."""
 
 
 async def establish(at: Place, ours: Element) -> Found | Created:
     """Return the one resource at the server that is ours: Found where it was there, Created where it is made.
 
     Of several the one is kept that others have written to, else the oldest; the rest is entered in error, unless it
-    holds more than ours. Raises Transient and Permanent; after either, doing it again finds what was created.
+    holds more than ours and than the one that is kept: then it is trouble. Raises Transient and Permanent; after
+    either, doing it again finds what was created.
     """
     found = await find(at, ours)
     if not found:
@@ -61,7 +65,7 @@ async def establish(at: Place, ours: Element) -> Found | Created:
             raise Permanent("no-id", message)
     kept, *others = found
     for each in others:
-        await _withdraw(at, each, ours)
+        await _withdraw(at, each, kept, ours)
     return kept
 
 
@@ -147,11 +151,23 @@ def _holds_more(found: Found, ours: Element) -> bool:
     return merge(ours | {"id": held.get("id")}, held, sent=(), asked=None).foreign
 
 
-async def _withdraw(at: Place, found: Found, ours: Element) -> None:
-    """Take a duplicate of ours back, unless somebody has added to it."""
+def _with_theirs(found: Found, ours: Element) -> bytes:
+    return canonical(without_id(merge(ours, found.resource, sent=(), asked=None).resource))
+
+
+async def _withdraw(at: Place, found: Found, kept: Found, ours: Element) -> None:
+    """Take a duplicate of ours back, unless somebody has added to it what the one that is kept does not have."""
     held, kind = found.resource, ours["resourceType"]
     status = STATUS.get(kind)
-    if (status is not None and held.get(status) in _OVER) or _holds_more(found, ours):
+    if status is not None and held.get(status) in _OVER:
+        return
+    # What a server puts into each, an author for example, is in both.
+    if _holds_more(found, ours) and _with_theirs(found, ours) != _with_theirs(kept, ours):
+        message = (
+            f"The FHIR server holds a {kind} of this plan more than once, and others have added to each. Keep one of "
+            "them there, then retry."
+        )
+        at.troubles.append(Permanent("duplicate", message))
         return
     try:
         if status is not None and at.taken.update:

@@ -125,7 +125,7 @@ class Writing:
             version = await self.client.put(ours, if_match=None, anew=known is None, request_id=self.request_id)
             return _remote(ours, version, foreign=False)
         if found is None:
-            held = await establish(Place(self.client, taken, self.request_id), ours)
+            held = await establish(Place(self.client, taken, self.request_id, self.troubles), ours)
             if isinstance(held, Created):
                 return _remote(ours | {"id": held.id}, held.version, foreign=False)
             found, ours = held, ours | {"id": held.resource["id"]}

@@ -16,7 +16,9 @@ from service.domain.course import Severity
 from service.outbound.careplan import render, withheld
 from service.outbound.destination import PlanDelivery
 from service.outbound.ehr import EhrDestination
+from service.outbound.identity import Place, establish
 from service.outbound.ledger import digest
+from service.outbound.terms import Taken, Versions
 from service.rest.answers import Refused
 from service.rest.client import Conflict, FhirClient
 from service.rest.errors import Conflicting, Permanent, Transient
@@ -341,6 +343,31 @@ async def test_a_plan_that_was_half_written_is_taken_back_whole(script: Script, 
     assert {"entered-in-error"} == {each.get("status", each.get("lifecycleStatus")) for each in put.values()}
     assert b"PHQ" in orjson.dumps([*left.values()])
     assert b"PHQ" not in orjson.dumps([*put.values()])
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ends"),
+    [
+        ({"author": {"display": "The server"}}, ["entered-in-error"]),
+        ({"note": [{"text": "Another clinician's"}]}, []),
+    ],
+)
+async def test_a_duplicate_is_taken_back_or_told_of(
+    theirs: dict[str, object], ends: list[str], script: Script, mappings: Mappings
+) -> None:
+    """What the server puts into both is no clinician's; two plans that clinicians use are a person's to merge."""
+    (_, ours), *_ = render(courses.course(), mappings).resources
+    added = {"author": {"display": "The server"}}
+    held = [ours | {"id": "a"} | added, ours | {"id": "b"} | added | theirs]
+    taken = Taken(ours=False, update=True, versions=Versions.NAMED, searched_by=frozenset({"identifier"}))
+    found = orjson.dumps({"resourceType": "Bundle", "entry": [{"resource": each} for each in held]})
+    script.answers += [answer("200 OK", body=found), answer("200 OK", 'ETag: W/"2"')]
+    async with FhirClient(script.base) as opened:
+        place = Place(opened, taken, "r")
+        await establish(place, ours)
+    writes = [orjson.loads(each.partition(b"\r\n\r\n")[2]) for each in script.requests if each.startswith(b"PUT")]
+    assert ends == [each["status"] for each in writes]
+    assert [("duplicate",)] * (1 - len(ends)) == [(each.code,) for each in place.troubles]
 
 
 async def test_goals_that_are_there_without_their_plan_are_merged_not_replaced(
