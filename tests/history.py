@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from service.domain.codes import LOINC, SNOMED_CT
 from service.domain.facts import (
+    ActReading,
     Answer,
     Code,
     EncounterReading,
@@ -196,6 +197,13 @@ def task(course: str, finding: str, at: datetime, *, status: str = "completed") 
     """Return the Task that a plan asks about a finding with, as a clinician left it at a time."""
     reading = TaskReading(status, f"{course}/task/{finding}", at, THERAPIST)
     return fact("Task", f"t-{at:%Y%m%d%H%M}", reading)
+
+
+def act(role: str, status: str, at: datetime, *, course: str = "", version: int = 1) -> Fact:
+    """Return what a clinician made of a resource of a plan at the destination `ehr` at a time."""
+    reading = ActReading(status, course, role, "ehr", at, str(version))
+    kind = "CarePlan" if role == "careplan" else "Goal"
+    return fact(kind, f"ehr.{role.replace('/', '-')}", reading, version=version)
 
 
 def choice(link_id: str, system: str, code: str) -> Answer:

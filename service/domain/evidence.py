@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from service.domain.course import Measure, SessionKind, SessionState
-from service.domain.facts import Code, EncounterReading, Fact, PatientReading, TaskReading
+from service.domain.facts import ActReading, Code, EncounterReading, Fact, PatientReading, TaskReading
 from service.domain.forms import COUNTED, FHIR_BASE, CourseField, FormKind, FormMap
 from service.domain.scoring import COMPLETE, score
 from service.domain.value import Value
@@ -31,6 +31,12 @@ _STATES = {
 _NOTHING: frozenset[str] = frozenset()
 TASK_ROLE = "task"
 """Role of a Task in a course's plan, before the id of the finding that it asks about."""
+
+
+PLAN_ROLE = "careplan"
+"""Role of the CarePlan itself."""
+GOAL_ROLE = "goal"
+"""Role of a Goal, before what tells it from the others."""
 
 
 class Meeting(Value, frozen=True):
@@ -108,13 +114,29 @@ class TaskDone(Value, frozen=True):
     """Its owner, as a relative reference."""
 
 
+class PlanAct(Value, frozen=True):
+    """What a clinician made of a resource of a plan at a destination; its labels are none of the course's."""
+
+    start: datetime
+    """When it was written there."""
+    reference: str
+    """`CarePlan/ehr.id`, `Goal/ehr.id`: the destination stands before the id."""
+    course: str
+    """Id of the course whose plan it is of."""
+    role: str
+    status: str
+    destination: str
+
+
 Attended = Meeting | Form | Scored
 """What a treatment is made of."""
-Evidence = Attended | TaskDone
+Evidence = Attended | TaskDone | PlanAct
 
 
 def interpret(fact: Fact, mappings: Mappings) -> tuple[Evidence, ...]:
     """Return what a fact means: a meeting, a form, one or several measures, an answer, or nothing of ours."""
+    if isinstance(fact.reading, ActReading):
+        return (_plan_act(fact, fact.reading),)
     if fact.reading is None or isinstance(fact.reading, PatientReading) or fact.reading.status == "entered-in-error":
         return ()
     if isinstance(fact.reading, EncounterReading):
@@ -232,6 +254,12 @@ def _task_done(fact: Fact, reading: TaskReading) -> TaskDone | None:
     if reading.status != "completed" or not role:
         return None
     return TaskDone(reading.modified or _documented(fact), fact.key.reference, course, finding, reading.owner)
+
+
+def _plan_act(fact: Fact, reading: ActReading) -> PlanAct:
+    return PlanAct(
+        reading.at, fact.key.reference, reading.course, reading.role, reading.status, reading.destination
+    )
 
 
 def _scored(fact: Fact, reading: ResponseReading, mappings: Mappings) -> list[Scored]:

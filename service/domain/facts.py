@@ -108,6 +108,22 @@ class TaskReading(Value, frozen=True):
     """Reference such as `Practitioner/p-1`."""
 
 
+class ActReading(Value, frozen=True):
+    """What a clinician made of a resource of a plan at a destination, as the record there says."""
+
+    status: str
+    """FHIR's own code; where it is the plan's own again, there is nothing to tell any longer."""
+    course: str
+    """Id of the course whose plan it is of."""
+    role: str
+    """Which resource of that plan: "careplan", "goal/phq-9"."""
+    destination: str
+    at: datetime
+    """When that version was written there."""
+    version: str = ""
+    """Its version there; empty where the server names none."""
+
+
 class PatientReading(Value, frozen=True):
     """Which other patients a Patient says to be the same person: ids in its source, sorted."""
 
@@ -120,7 +136,9 @@ class PatientReading(Value, frozen=True):
         return self.replaced_by + self.replaces
 
 
-Reading = EncounterReading | ResponseReading | TaskReading | PatientReading
+FromSource = EncounterReading | ResponseReading | TaskReading | PatientReading
+"""What a resource of a source says."""
+Reading = FromSource | ActReading
 
 
 class Fact(Value, frozen=True):

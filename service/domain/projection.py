@@ -9,11 +9,11 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from service.domain.answers import answers_by_course
+from service.domain.answers import acts_by_course, answers_by_course
 from service.domain.choice import exclusions, protocols_followed
 from service.domain.course import Course, Decision, Projection, SessionKind, SessionState, Sex, course_id
 from service.domain.due import reviews_ahead, steps_ahead
-from service.domain.evidence import Form, Meeting, Scored, TaskDone, interpret
+from service.domain.evidence import Form, Meeting, PlanAct, Scored, TaskDone, interpret
 from service.domain.focus import focus_areas, focus_history, patient_goals, well_being
 from service.domain.forms import CourseField
 from service.domain.outcome import turnout
@@ -52,6 +52,7 @@ def project_evidence(
     """As `project`, from facts that are interpreted already."""
     known: list[Attended] = []
     answers: list[TaskDone] = []
+    acts: list[PlanAct] = []
     ahead: list[datetime] = []
     for item in evidence:
         if isinstance(item, (Meeting, Scored)):  # a union of the two would be made anew for each
@@ -60,16 +61,20 @@ def project_evidence(
             ahead.append(item.start)
         elif isinstance(item, Form):
             known.append(item)
-        else:
+        elif isinstance(item, TaskDone):
             answers.append(item)
+        else:
+            acts.append(item)
     # The protocol of a treatment is known only once the treatment is: until then the default one stands in.
     form_match = mappings.protocols[mappings.courses.protocol].attendance.form_match.days
     found = treatments(known, mappings.courses, same_practitioner=mappings.same_practitioner, form_match=form_match)
     found.sort(key=attrgetter("opened", "anchor"))
-    if answers:
+    if answers or acts:
         names = [course_id(patient, treatment.anchor) for treatment in found]
         for treatment, given in zip(found, answers_by_course(answers, names), strict=True):
             treatment.answers = given
+        for treatment, done in zip(found, acts_by_course(acts, names, found), strict=True):
+            treatment.acts = done
     courses = []
     for treatment in found:
         spans = protocols_followed(treatment, mappings)
@@ -129,6 +134,7 @@ def _course(
         last_activity=last_activity(treatment, joined),
         answers=treatment.answers,
         as_of=as_of,
+        acts=treatment.acts,
     )
     case = case._replace(turnout=turnout(case, protocol))
     goals = tuple(patient_goals(forms))

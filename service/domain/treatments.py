@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from service.domain.course import Answered
-    from service.domain.evidence import Attended
+    from service.domain.evidence import Attended, PlanAct
     from service.domain.protocols import CourseBounds
 
 
@@ -50,6 +50,8 @@ class Treatment:
     measures: list[Scored] = field(default_factory=list)
     answers: Mapping[str, Answered] = field(default_factory=dict)
     """How clinicians answered its findings, by the finding's id."""
+    acts: tuple[PlanAct, ...] = ()
+    """What they did to its plan, by time."""
 
 
 def treatments(

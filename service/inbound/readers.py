@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from service.domain.facts import Code, Reading
+    from service.domain.facts import Code, FromSource
     from service.inbound.changes import Change
     from service.inbound.records import SourceContext
 
@@ -44,7 +44,7 @@ _TASK = attrgetter(*TaskReading.__struct_fields__)
 _ANSWER = attrgetter(*Answer.__struct_fields__)
 _IN_WORDS = "words-"
 """Greater than any digest without it."""
-_READERS: Mapping[str, Callable[..., tuple[Reading, tuple[Code, ...]]]] = {
+_READERS: Mapping[str, Callable[..., tuple[FromSource, tuple[Code, ...]]]] = {
     "Encounter": read_encounter,
     "QuestionnaireResponse": read_response,
     "Task": read_task,
@@ -80,7 +80,7 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
     return Fact(key, order, patient, reading, labels)
 
 
-def _digest(reading: Reading, patient: str, labels: tuple[Code, ...]) -> str:
+def _digest(reading: FromSource, patient: str, labels: tuple[Code, ...]) -> str:
     """Hash everything that a fact says, so that two contents of one version never tie."""
     if isinstance(reading, EncounterReading):
         said = _ENCOUNTER(reading)

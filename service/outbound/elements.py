@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from service.domain.evidence import PLAN_ROLE
 from service.domain.forms import COURSES, FHIR_BASE
 from service.outbound.wording import display, own, sentence
 
@@ -25,7 +26,7 @@ COURSE_IDENTIFIER = COURSES
 """System of the business identifier that every resource of a plan carries."""
 AUTHOR = "IPT Bridge"
 """`authorString` of the annotations that we write."""
-CAREPLAN = "careplan"
+CAREPLAN = PLAN_ROLE
 """Role of the CarePlan among a plan's resources."""
 
 _MINUTE = timedelta(minutes=1)

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from service.domain.facts import Answer, Code, EncounterReading, PatientReading, ResponseReading, TaskReading
+from service.domain.facts import (
+    ActReading,
+    Answer,
+    Code,
+    EncounterReading,
+    PatientReading,
+    ResponseReading,
+    TaskReading,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +33,7 @@ _ENCOUNTER = 0
 _RESPONSE = 1
 _TASK = 2
 _PATIENT = 3
+_ACT = 4
 _VOCABULARY = 65_536
 """Distinct codes, and distinct answers, kept decoded: some 20 MB each at the most."""
 
@@ -50,6 +59,18 @@ def encode(reading: Reading) -> str:
         ]
     elif isinstance(reading, PatientReading):
         body = [FORMAT, _PATIENT, reading.replaced_by, reading.replaces]
+    elif isinstance(reading, ActReading):
+        at = reading.at.isoformat()
+        body = [
+            FORMAT,
+            _ACT,
+            reading.status,
+            reading.course,
+            reading.role,
+            reading.destination,
+            at,
+            reading.version,
+        ]
     elif isinstance(reading, TaskReading):
         body = [
             FORMAT,
@@ -114,6 +135,9 @@ def decode(body: str) -> Reading:
     if kind == _TASK:
         status, identifier, modified, owner = elements
         return TaskReading(status, identifier, modified and datetime.fromisoformat(modified), owner)
+    if kind == _ACT:
+        status, course, role, destination, at, version = elements
+        return ActReading(status, course, role, destination, datetime.fromisoformat(at), version)
     if kind == _PATIENT:
         replaced_by, replaces = elements
         return PatientReading(tuple(replaced_by), tuple(replaces))

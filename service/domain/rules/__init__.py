@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.domain.course import Finding, FindingState, Severity
-from service.domain.rules import attendance, change, ending, focus, phases, records, reviews, safety, substance
+from service.domain.rules import attendance, change, ehr, ending, focus, phases, records, reviews, safety, substance
 from service.domain.rules import protocol as protocol_rules
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ RULES = (
     *focus.RULES,
     *substance.RULES,
     *records.RULES,
+    *ehr.RULES,
 )
 """Every rule function, in the order in which a clinician would ask."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         Session,
         Sex,
     )
-    from service.domain.evidence import Form, Meeting
+    from service.domain.evidence import Form, Meeting, PlanAct
     from service.domain.outcome import Turnout
     from service.domain.phases import Plan
     from service.domain.progress import Series
@@ -66,6 +66,8 @@ class Case(NamedTuple):
     answers: Mapping[str, Answered]
     """How clinicians answered the course's findings, by the finding's id."""
     as_of: datetime
+    acts: tuple[PlanAct, ...] = ()
+    """What clinicians did to the course's plan at its destinations, by time."""
     turnout: Turnout = NO_TURNOUT
     """What was left of it at each time, and how it was classed then."""
 
