@@ -39,6 +39,7 @@ from service.vitals import Vitals
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from service.domain.facts import Fact
     from service.domain.mappings import Mappings
     from service.domain.vendors import VendorProfile
     from service.gaps import CatchUp
@@ -248,6 +249,10 @@ async def _places(  # noqa: PLR0913, PLR0917 - what `serve` has made
         if await loop.process(await loop.read(records)):
             _wake(reconcilers)
 
+    async def learn(facts: Sequence[Fact]) -> None:
+        if await loop.learn(facts):
+            _wake(reconcilers)
+
     places = destinations(settings)
     for place, configured in zip(places, settings.destinations, strict=True):
         stack.push_async_callback(place.close)
@@ -263,6 +268,7 @@ async def _places(  # noqa: PLR0913, PLR0917 - what `serve` has made
                 sources=configured.sources,
                 withhold=configured.withhold,
                 take_in=take_in,
+                learn=learn,
             )
         )
     return places

@@ -17,6 +17,7 @@ import structlog
 from msgspec.structs import replace
 
 from service.domain import state
+from service.outbound.acts import fact_of
 from service.outbound.audit import writes
 from service.outbound.careplan import render, retract, withheld
 from service.outbound.destination import PlanDelivery, Route
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from service.domain.course import Course
-    from service.domain.facts import Code
+    from service.domain.facts import Code, Fact
     from service.domain.mappings import Mappings
     from service.outbound.careplan import Plan
+    from service.outbound.destination import Delivered as Answers
     from service.outbound.destination import Destination
     from service.settings import Deliveries as DeliverySettings
     from service.store import Store
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
     TakeIn = Callable[[str, Sequence[Mapping[str, Any]]], Awaitable[None]]
     """Takes the id of a source, and Tasks as its events would bring them."""
+    Learn = Callable[[Sequence[Fact]], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -99,17 +102,20 @@ class Reconciler:
         sources: Collection[str] | None = None,
         withhold: Collection[str] = (),
         take_in: TakeIn | None = None,
+        learn: Learn | None = None,
     ) -> None:
         """`mappings` by source; a course with a label among `withhold` (`system|code`, or `code`) is not sent.
 
         Neither is one of a source that is not among `sources`, where these are given.
-        `take_in` takes Tasks that clinicians completed at the destination, as the stream's events are taken.
+        `take_in` takes Tasks that clinicians completed at the destination, as the stream's events are taken; `learn`
+        facts of what else they did there.
         """
         self._store = store
         self._destination = destination
         self._sources = None if sources is None else frozenset(sources)
         self._withhold = frozenset(withhold)
         self._take_in = take_in
+        self._learn = learn
         self._mappings = mappings
         self._lease = timedelta(seconds=settings.lease_s)
         self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)
@@ -349,13 +355,14 @@ class Reconciler:
         if kept_back is None:
             make = retract if claimed.gone else render
             delivered = await self._destination.deliver(self._delivery(claimed, make(course, self._of(course))))
-            await self._answered(course.source, delivered.completed)
+            await self._answered(course, delivered)
             return delivered.route, delivered.ledger, delivered.respected
         if not _may_be_there(claimed):
             return kept_back, claimed.remote, ()
         # The label itself tells what it protects: the destination learns neither.
         plan = withheld(replace(course, labels=told), self._of(course))
         delivered = await self._destination.deliver(self._delivery(claimed, plan))
+        await self._answered(course, delivered)
         return kept_back, delivered.ledger, delivered.respected
 
     def _kept_back(self, course: Course, told: Collection[Code]) -> Route | None:
@@ -364,16 +371,19 @@ class Reconciler:
             return Route.OTHER_SOURCE
         return Route.WITHHELD if len(told) < len(course.labels) else None
 
-    async def _answered(self, source: str, completed: Sequence[Mapping[str, Any]]) -> None:
-        """Let Tasks answer their findings before the delivery is acknowledged: told twice, they answer once."""
-        if self._take_in is None or not completed:
-            return
+    async def _answered(self, course: Course, delivered: Answers) -> None:
+        """Take in what clinicians did before the delivery is acknowledged: told twice, it counts once."""
+        name, seen = self._destination.name, self._vitals.now()
+        facts = [fact_of(act, course, name, seen) for act in delivered.acts]
         try:
-            await self._take_in(source, completed)
+            if self._take_in is not None and delivered.completed:
+                await self._take_in(course.source, delivered.completed)
+            if self._learn is not None and facts:
+                await self._learn(facts)
         except Exception as error:
             if not is_transient(error):
                 raise
-            message = "The database does not take what clinicians answered. It is tried again by itself."
+            message = "The database does not take what clinicians did. It is tried again by itself."
             raise Transient(DATABASE, message) from None
 
     def _is_withheld(self, label: Code) -> bool:

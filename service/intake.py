@@ -183,6 +183,16 @@ class Intake:
                 del self._put_off[patient]
         return found
 
+    async def learn(self, facts: Sequence[Fact]) -> bool:
+        """Store facts that no record tells of; return whether any course is another. A transient error is raised."""
+        async with self._store.transaction() as transaction:
+            editions, changes, effects = await self._merge(transaction, facts, put_off=False)
+            projected = await self._projector.project(transaction, editions, changes, self._now())
+        for (source, effect), count in effects.items():
+            self._metrics.facts(source, effect).inc(count)
+        self._after(projected)
+        return projected.courses > 0
+
     async def sweep(self) -> int:
         """Project the patients that time alone has changed; return how many they were."""
         swept = 0

@@ -257,9 +257,7 @@ def _task_done(fact: Fact, reading: TaskReading) -> TaskDone | None:
 
 
 def _plan_act(fact: Fact, reading: ActReading) -> PlanAct:
-    return PlanAct(
-        reading.at, fact.key.reference, reading.course, reading.role, reading.status, reading.destination
-    )
+    return PlanAct(reading.at, fact.key.reference, reading.course, reading.role, reading.status, reading.destination)
 
 
 def _scored(fact: Fact, reading: ResponseReading, mappings: Mappings) -> list[Scored]:

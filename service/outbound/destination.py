@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from service.outbound.acts import Act
     from service.outbound.careplan import Plan
 
 
@@ -59,6 +60,8 @@ class Delivered:
     """Statuses that a clinician set and that were left as they are: `careplan completed`."""
     completed: tuple[Mapping[str, Any], ...] = ()
     """Tasks that a clinician completed there, as events would bring them: answers to what the plan asks."""
+    acts: tuple[Act, ...] = ()
+    """What else clinicians did there to what is ours."""
 
 
 class Destination(Protocol):

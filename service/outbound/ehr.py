@@ -108,6 +108,7 @@ class EhrDestination:
     ) -> Delivered:
         plan = delivery.plan
         writing = Writing(self._client, terms, delivery.revision, delivery.counter, dict(ledger.remotes))
+        writing.acts = {act.role: act for act in ledger.acts}
         route, absent = _route(terms), set[str]()
         if plan.withdrawn:
             told = render(plan.course, plan.mappings)
@@ -130,7 +131,9 @@ class EhrDestination:
         if writing.troubles:
             raise writing.troubles[0]
         after = Ledger(writing.remotes, tuple(sorted(unresolved)))
-        return Delivered(dump(after), route, tuple(writing.respected))
+        # What is withdrawn takes a clinician's status with it: that says nothing of what they did.
+        acts = () if plan.withdrawn else tuple(writing.acts.values())
+        return Delivered(dump(after), route, tuple(writing.respected), acts=acts)
 
     async def _missing(self, named: Iterable[str]) -> set[str]:
         """Return those of the relative references that the server does not have."""

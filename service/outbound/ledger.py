@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from service.outbound.acts import Act
 from service.outbound.elements import source_uri
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Ledger:
     """By role; goals that the plan no longer has stay here."""
     unresolved: tuple[str, ...] = ()
     """Relative references that the server does not know; they are sent as identifiers."""
+    acts: tuple[Act, ...] = ()
+    """What clinicians did there and nobody was told of yet: the delivery that saw it failed."""
 
 
 def type_of(role: str) -> str:
@@ -67,10 +70,11 @@ def type_of(role: str) -> str:
 
 def dump(ledger: Ledger) -> dict[str, Any]:
     """Return the ledger as JSON values."""
-    return {
+    found = {
         "remotes": {role: asdict(remote) for role, remote in sorted(ledger.remotes.items())},
         "unresolved": list(ledger.unresolved),
     }
+    return found | {"acts": [asdict(act) for act in ledger.acts]} if ledger.acts else found
 
 
 def load(value: Mapping[str, Any]) -> Ledger:
@@ -79,7 +83,8 @@ def load(value: Mapping[str, Any]) -> Ledger:
         role: Remote(**{**remote, "entries": tuple(remote["entries"])})
         for role, remote in value.get("remotes", {}).items()
     }
-    return Ledger(remotes, tuple(value.get("unresolved", ())))
+    acts = tuple(Act(**act) for act in value.get("acts", ()))
+    return Ledger(remotes, tuple(value.get("unresolved", ())), acts)
 
 
 def digest(resource: Element) -> str:

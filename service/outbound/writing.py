@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from service.outbound.acts import Act, act_of, is_told
 from service.outbound.additions import add
 from service.outbound.careplan import WITHDRAWN
 from service.outbound.identity import Place, establish, find, query
@@ -35,6 +36,8 @@ class Writing:
     """Place of the revision in the course's history."""
     remotes: dict[str, Remote]
     respected: list[str] = field(default_factory=list)
+    acts: dict[str, Act] = field(default_factory=dict)
+    """By role: what a clinician did and the course is to be told."""
     troubles: list[Conflicting | Permanent] = field(default_factory=list)
     """Why the delivery has failed, though all that could be written was: one Goal's trouble holds up no Flag."""
 
@@ -148,6 +151,7 @@ class Writing:
             asked=known.status if known else None,
             theirs=known.theirs if known else "",
         )
+        self._note(role, found, known.theirs if known else "", merged.theirs)
         version = found.version
         if merged.tells_more:
             version = await self.client.put(
@@ -156,6 +160,12 @@ class Writing:
         if merged.respected is not None:
             self.respected.append(f"{role} {merged.respected}")
         return replace(_remote(ours, version, foreign=merged.foreign), theirs=merged.theirs)
+
+    def _note(self, role: str, found: Found, before: str, theirs: str) -> None:
+        """Note a status that a clinician set since, or took back; before a write of ours moves version and time."""
+        told = self.acts[role].status if role in self.acts else before
+        if theirs != told and is_told(role):
+            self.acts[role] = act_of(role, found.resource, theirs)
 
     async def retire_others(self, current: Collection[str], *, withdrawn: bool) -> None:
         """Take back what the plan no longer has; the server keeps it, with a status that says so.

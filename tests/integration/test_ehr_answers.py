@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from contextlib import asynccontextmanager
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -17,7 +17,7 @@ from service.app import now
 from service.backfill.portions import record_of, topic_of
 from service.deliveries import Reconciler
 from service.domain.course import FindingState
-from service.domain.facts import PatientKey
+from service.domain.facts import ActReading, PatientKey
 from service.domain.state import load
 from service.health import Health
 from service.inbound.records import Limits
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from service.domain.course import Course
+    from service.domain.facts import Fact
     from service.domain.mappings import Mappings
     from service.sandbox.hapi import FhirServer
     from service.store.values import StoredCourse
@@ -61,12 +62,25 @@ class Site:
         topics = ("Encounter", "QuestionnaireResponse", topic_of(SOURCE.id))
         self.intake = Intake(store, dict.fromkeys(topics, feed), [PLACE], Limits(), vitals)
         self.place = EhrDestination(PLACE.name, FhirClient(base, timeout_s=60))
-        self.loop = Reconciler(store, self.place, {SOURCE.id: mappings}, Deliveries(), vitals, take_in=self.take_in)
+        self.loop = Reconciler(
+            store, self.place, {SOURCE.id: mappings}, Deliveries(), vitals, take_in=self.take_in, learn=self.learn
+        )
 
     async def take_in(self, source: str, resources: Sequence[Mapping[str, Any]]) -> None:
         """Take resources in as events of the source."""
         records = [record_of(source, orjson.dumps(each), now()) for each in resources]
         await self.intake.process(await self.intake.read(records))
+
+    async def learn(self, facts: Sequence[Fact]) -> None:
+        """Take in what clinicians did to the plan."""
+        await self.intake.learn(facts)
+
+    async def another_session(self, name: str) -> None:
+        """Let the course have one more session, so that its plan is delivered again."""
+        session = next(each.value for each in STORY.events if b"443730003" in (each.value or b""))
+        again = (session or b"").replace(STORY.patient_id.encode(), self.patient.encode())
+        await self.take_in(SOURCE.id, [{**orjson.loads(again), "id": name}])
+        await self.delivered()
 
     async def stored(self) -> StoredCourse:
         """Return the course as it stands in the store."""
@@ -141,10 +155,7 @@ async def test_task_completed_in_the_ehr_answers_its_finding_at_the_next_deliver
     done = {**task, "status": "completed", "lastModified": f"{day}T10:00:00Z", "note": [{"text": "Seen today"}]}
     (await site.http.put(f"Task/{task_id}", json=done)).raise_for_status()
 
-    session = next(each.value for each in STORY.events if b"443730003" in (each.value or b""))
-    again = (session or b"").replace(STORY.patient_id.encode(), site.patient.encode())
-    await site.take_in(SOURCE.id, [{**orjson.loads(again), "id": "again"}])
-    await site.delivered()
+    await site.another_session("again")
 
     answered = next(each for each in (await site.course()).findings if each.id == asked.id)
     assert FindingState.ANSWERED is answered.state
@@ -157,6 +168,59 @@ async def test_task_completed_in_the_ehr_answers_its_finding_at_the_next_deliver
     assert "Seen today" not in repr(facts)
     held = (await site.http.get(f"Task/{task_id}")).raise_for_status().json()
     assert ("completed", [{"text": "Seen today"}]) == (held["status"], held["note"])
+
+
+async def test_plan_that_a_clinician_ended_in_the_ehr_stays_ended_and_is_told(site: Site) -> None:
+    """A fact with version and time as its cause, for information; the course goes on, and nothing is told twice."""
+    before = await site.course()
+    plan_id = before.resource_id("careplan")
+    plan = (await site.http.get(f"CarePlan/{plan_id}")).raise_for_status().json()
+    ended = await site.http.put(f"CarePlan/{plan_id}", json={**plan, "status": "revoked", "note": [{"text": "Gone"}]})
+    written = ended.raise_for_status().json()["meta"]
+
+    await site.another_session("again")
+
+    reference = f"CarePlan/ehr.{plan_id}"
+    (told,) = [each for each in (await site.course()).findings if each.rule == "ehr.plan-ended"]
+    assert ((reference,), "ended (revoked)", "ehr") == (
+        told.facts,
+        dict(told.values)["did"],
+        dict(told.values)["destination"],
+    )
+    assert before.phase is (await site.course()).phase
+    history = await site.store.operators.history((await site.stored()).course_id)
+    assert 1 == [entry.cause for entry in history].count((reference,))
+    facts = (await site.store.operators.facts_of([PatientKey(SOURCE.id, site.patient)])).popitem()[1]
+    (fact,) = [each for each in facts if each.key.reference == reference]
+    at = datetime.fromisoformat(written["lastUpdated"]).astimezone(UTC)
+    assert ActReading("revoked", before.id, "careplan", "ehr", at, written["versionId"]) == fact.reading
+    assert "Gone" not in repr(facts)
+    held = (await site.http.get(f"CarePlan/{plan_id}")).raise_for_status().json()
+    assert ("revoked", [{"text": "Gone"}]) == (held["status"], held["note"])
+    assert "Plan ended in the EHR" in orjson.dumps(held).decode()
+
+    again = {**held, "status": "active"}
+    (await site.http.put(f"CarePlan/{plan_id}", json=again)).raise_for_status()
+    await site.another_session("once-more")
+    assert [] == [each for each in (await site.course()).findings if each.rule == "ehr.plan-ended"]
+
+
+async def test_goal_that_a_clinician_rejected_in_the_ehr_is_told(site: Site) -> None:
+    """When the plan next has something to say about that Goal."""
+    before = await site.course()
+    goal_id = before.resource_id("goal/phq-9")
+    goal = (await site.http.get(f"Goal/{goal_id}")).raise_for_status().json()
+    (await site.http.put(f"Goal/{goal_id}", json={**goal, "lifecycleStatus": "rejected"})).raise_for_status()
+
+    measure = next(each.value for each in reversed(STORY.events) if b"44261-6" in (each.value or b""))
+    response = orjson.loads((measure or b"").replace(STORY.patient_id.encode(), site.patient.encode()))
+    await site.take_in(SOURCE.id, [{**response, "id": "later", "authored": now().isoformat()}])
+    await site.delivered()
+
+    (told,) = [each for each in (await site.course()).findings if each.rule == "ehr.goal-ended"]
+    assert ((f"Goal/ehr.{goal_id}",), "rejected") == (told.facts, dict(told.values)["did"])
+    held = (await site.http.get(f"Goal/{goal_id}")).raise_for_status().json()
+    assert "rejected" == held["lifecycleStatus"]
 
 
 async def test_our_own_writes_that_come_back_as_events_change_nothing(site: Site) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.domain.evidence import GOAL_ROLE, PLAN_ROLE
-from service.domain.forms import FHIR_BASE
 from service.domain.facts import Code
+from service.domain.forms import FHIR_BASE
 from service.domain.rules.case import Raised
 
 if TYPE_CHECKING:

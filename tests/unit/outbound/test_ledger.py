@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from service.outbound.acts import Act
 from service.outbound.careplan import render
 from service.outbound.ledger import Ledger, Remote, digest, dump, load, localised, names, references
 from tests import courses
@@ -27,7 +28,9 @@ REMOTE = Remote("r-1", "3", "d", "active", foreign=True, entries=("addresses:Con
 def test_a_stored_ledger_is_the_same_ledger() -> None:
     """Through JSON, as the store keeps it."""
     ledger = Ledger(
-        {"careplan": REMOTE, "goal/phq-9": Remote("r-2", None, "e", "active", foreign=False)}, ("Encounter/e",)
+        {"careplan": REMOTE, "goal/phq-9": Remote("r-2", None, "e", "active", foreign=False)},
+        ("Encounter/e",),
+        (Act("CarePlan", "r-1", "careplan", "revoked", "3", "2026-03-02T16:20:00Z"),),
     )
     assert ledger == load(orjson.loads(orjson.dumps(dump(ledger))))
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.facts import Answer, Code, EncounterReading, Reading, ResponseReading, TaskReading
+from service.domain.facts import ActReading, Answer, Code, EncounterReading, Reading, ResponseReading, TaskReading
 from service.store.codec import decode, decode_labels, encode, encode_labels
 
 TEXTS = st.text(max_size=8)
@@ -25,6 +25,7 @@ NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 READINGS: st.SearchStrategy[Reading] = (
     st.builds(TaskReading, TEXTS, TEXTS, INSTANTS, st.none() | TEXTS)
+    | st.builds(ActReading, TEXTS, TEXTS, TEXTS, TEXTS, INSTANTS.filter(bool), TEXTS)
     | st.builds(
         EncounterReading,
         TEXTS,
