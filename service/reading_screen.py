@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from service.domain.evidence import Form, Meeting, Scored, TaskDone
+from service.domain.evidence import Form, Meeting, PlanAct, Scored, TaskDone
 from service.domain.facts import PatientReading
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def _meaning(found: Evidence, mappings: Mappings) -> Iterable[tuple[str, str]]:
             return _measure(found.measure, mappings)
         case TaskDone():
             return [("answer", f"the Task of finding {found.finding} was completed {found.start.isoformat()}")]
+        case PlanAct():
+            return [("act", f"{found.role} was {found.status or 'active again'} at {found.destination}")]
 
 
 def _meeting(found: Meeting) -> str:
