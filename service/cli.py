@@ -23,15 +23,25 @@ import typer
 from aiokafka.errors import KafkaError
 from rich.console import Console
 
-from service import app, inspection, operations, reading_screen, screens, sources, sources_screen, statements, whatif
+from service import app
 from service.backfill.portions import Refusal
-from service.backfill_commands import backfill
+from service.commands import (
+    inspection,
+    operations,
+    reading_screen,
+    screens,
+    sources,
+    sources_screen,
+    statements,
+    whatif,
+)
+from service.commands.backfill import backfill
+from service.commands.deliveries import deliveries
+from service.commands.keys import keys
 from service.configuration import ConfigurationError, load_mappings, load_settings, load_vendor_profiles
-from service.delivery_commands import deliveries
 from service.domain import catalogue
 from service.domain.mappings import MappingError
 from service.kafka_trouble import KafkaTrouble
-from service.key_commands import keys
 from service.outbound.negotiation import negotiate as negotiated
 from service.rest.capabilities import NotNegotiable
 from service.rest.errors import Permanent

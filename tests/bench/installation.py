@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from service.commands.operations import migrate
 from service.configuration import load_settings
-from service.operations import migrate
 from tests.bench.parts import SOURCE
 
 if TYPE_CHECKING:

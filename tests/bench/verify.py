@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from service import operations
 from service.cli import GARBAGE
+from service.commands import operations
 from service.configuration import load_settings
 from tests.bench import figures
 from tests.bench.bench import SHUFFLED

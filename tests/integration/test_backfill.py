@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from service import operations
 from service.backfill.files import of_files
 from service.backfill.loading import Loading, Told
 from service.backfill.portions import UNKNOWN_TIME, Portion, Refusal, record_of, topic_of
+from service.commands import operations
 from service.sandbox.patients import generate
 from service.settings import Settings
 from tests.property.strategies import START

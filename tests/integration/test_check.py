@@ -10,7 +10,7 @@ import pytest
 import trustme
 from starlette.responses import JSONResponse, Response
 
-from service.checks import Check, check_destination, check_source
+from service.commands.checks import Check, check_destination, check_source
 from service.configuration import load_vendor_profiles
 from service.health import serving
 from service.rest.keys import jwks, new_key

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import cli
-from service.delivery_screens import age
+from service.commands.delivery_screens import age
 from service.store import Destination, ParkedState, Postponed, Store, Write
 from tests.integration.store.samples import LATER, LEASE, NOW, REMOTE, SOON, course, deliver, update, write
 

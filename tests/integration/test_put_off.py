@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from service import operations
+from service.commands import operations
 from service.domain.facts import PatientKey
 from service.intake import PUT_OFF_S
 from service.sandbox.patients import generate
@@ -14,8 +14,8 @@ from tests.property.strategies import START
 from tests.workers import Clock, expected, facts_by_patient, projected, recorded, references, stored
 
 if TYPE_CHECKING:
+    from service.commands.operations import Verified
     from service.domain.mappings import Mappings
-    from service.operations import Verified
     from tests.workers import Worker
 
 ANNA, BEN = generate(7, 2, START)

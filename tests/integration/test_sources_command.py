@@ -15,11 +15,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 from typer.testing import CliRunner
 
-from service import sources_screen
 from service.cli import cli
+from service.commands import sources_screen
+from service.commands.sources import SourceState, as_json, lag_by_topic
 from service.domain.event_numbers import Numbered
 from service.settings import Kafka, Settings, Source, Topic
-from service.sources import SourceState, as_json, lag_by_topic
 from service.store import EventGap, FeedCount, FeedOverview, FeedRate, Store
 from tests.integration.store.samples import NOW, parked
 

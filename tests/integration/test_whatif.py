@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from service.cli import cli
+from service.commands.whatif import Changed, Summary, whatif
 from service.domain.projection import project
 from service.sandbox.patients import generate
 from service.store import Store
-from service.whatif import Changed, Summary, whatif
 from tests.property.strategies import START
 from tests.workers import END, Clock, worker
 

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import orjson
 import pytest
 
+from service.commands.inspection import Inspected, inspect
 from service.domain.codes import LOINC, SNOMED_CT, as_written
 from service.domain.course import SessionState
 from service.domain.evidence import Meeting, Scored
@@ -23,7 +24,6 @@ from service.domain.facts import Code, PatientKey, merge
 from service.domain.projection import project
 from service.inbound.records import Limits, Record, SourceContext
 from service.inbound.relevance import Relevance
-from service.inspection import Inspected, inspect
 from service.intake import Feed
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from service.backfill.loading import Told
-from service.backfill_screen import LINE_S, as_json, result, watching
+from service.commands.backfill_screen import LINE_S, as_json, result, watching
 
 STAGES = [Told(0, 2000, 0, ""), Told(500, 2000, 1_000, ""), Told(1500, 2000, 3_000, "file 2 of 3")]
 

@@ -12,8 +12,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from service import statements
 from service.cli import cli, main
+from service.commands import statements
 from service.configuration import environment_names
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 
 from service import app
 from service.cli import cli
+from service.commands.inspection import inspect
 from service.configuration import environment_names
 from service.domain.codes import LOINC, SNOMED_CT
 from service.inbound.reading import read_record
 from service.inbound.records import Record
-from service.inspection import inspect
 from service.settings import Settings
 
 if TYPE_CHECKING:

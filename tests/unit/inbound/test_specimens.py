@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from service.inspection import reading_as_json
+from service.commands.inspection import reading_as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,26 +10,26 @@ from rich.text import Text
 from rich.tree import Tree
 
 from service.backfill.portions import is_backfilled
+from service.commands.whatif import LIMIT
 from service.domain.course import SessionState
 from service.inbound.records import Reason
 from service.outbound.narrative import lines
 from service.outbound.wording import day
 from service.store import ParkedKind
-from service.whatif import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-    from service.checks import Check
+    from service.commands.checks import Check
+    from service.commands.operations import Explained, Shown, Verified
+    from service.commands.whatif import Changed, Summary
     from service.domain.catalogue import Entry
     from service.domain.compare import What
-    from service.operations import Explained, Shown, Verified
     from service.outbound.explain import Reason as Because
     from service.outbound.negotiation import Negotiated
     from service.store import ParkedItem, Retry
-    from service.whatif import Changed, Summary
 
 _CHANGES: dict[What, str] = {
     "course": "courses that there would be, or would no longer be",

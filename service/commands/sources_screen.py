@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from service.sources import SourceState
+    from service.commands.sources import SourceState
     from service.store import EventGap
 
 _DAY_H = 24

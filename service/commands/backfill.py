@@ -15,7 +15,7 @@ import orjson
 import typer
 from rich.console import Console
 
-from service import app, backfill_screen
+from service import app
 from service.backfill.consuming import of_topics
 from service.backfill.exporting import Wanted, exported
 from service.backfill.files import files_of, of_files
@@ -23,6 +23,7 @@ from service.backfill.loading import Loading
 from service.backfill.portions import UNKNOWN_TIME, Refusal
 from service.backfill.searching import PAGE_SIZE, Query, instant, searched
 from service.clients import kafka_options, source_client
+from service.commands import backfill_screen
 from service.configuration import load_settings
 from service.inbound.references import resource_id
 from service.inbound.relevance import READ_TYPES

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from service.commands.inspection import Inspected
+    from service.commands.operations import Read
     from service.domain.course import Measure
     from service.domain.evidence import Evidence
     from service.domain.facts import Reading
     from service.domain.mappings import Mappings
     from service.inbound.changes import Change
-    from service.inspection import Inspected
-    from service.operations import Read
 
 _WIDTH = 11
 

@@ -12,9 +12,10 @@ import orjson
 import typer
 from rich.console import Console
 
-from service import app, delivery_screens
+from service import app
+from service.commands import delivery_screens
+from service.commands.delivery_screens import Listed
 from service.configuration import load_settings
-from service.delivery_screens import Listed
 from service.outbound import audit as outbound
 from service.outbound.audit import Audited, audit_event
 from service.settings import FhirDestination

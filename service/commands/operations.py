@@ -13,10 +13,13 @@ from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.progress import Progress
 
-from service import app, whatif
+from service import app
 from service.batches import record_of
-from service.checks import Check, check_destination, check_source
 from service.clients import kafka_options
+from service.commands import whatif
+from service.commands.checks import Check, check_destination, check_source
+from service.commands.inspection import inspect
+from service.commands.sources import states
 from service.configuration import (
     ConfigurationError,
     load_mappings,
@@ -29,12 +32,10 @@ from service.domain.mapping_files import parse
 from service.domain.projection import project
 from service.inbound.record_files import records_in
 from service.inbound.records import Record
-from service.inspection import inspect
 from service.kafka_trouble import trouble
 from service.outbound.artifacts import package
 from service.outbound.explain import explain
 from service.settings import FhirDestination, KafkaDestination
-from service.sources import states
 from service.store import ParkedKind, ParkedState, Store, StoreError
 
 if TYPE_CHECKING:
@@ -42,14 +43,14 @@ if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
+    from service.commands.inspection import Inspected
+    from service.commands.sources import SourceState
     from service.domain.course import Course
     from service.domain.facts import PatientKey
     from service.domain.mappings import Mappings
-    from service.inspection import Inspected
     from service.intake import Feed
     from service.outbound.explain import Reason
     from service.settings import Settings
-    from service.sources import SourceState
     from service.store import ParkedItem, Retry, SchemaState, StoredCourse
     from service.store.values import PatientRecord
 
