@@ -20,7 +20,7 @@ from service.domain import state
 from service.outbound.acts import fact_of
 from service.outbound.audit import writes
 from service.outbound.careplan import render, retract, withheld
-from service.outbound.destination import PlanDelivery, Route
+from service.outbound.destination import PlanDelivery, Progress, Route
 from service.outbound.models import InvalidPlan
 from service.rest.backoff import Backoff
 from service.rest.breaker import Breaker, State
@@ -81,6 +81,8 @@ class Refused:
     """When it is tried again by itself all the same; None: never."""
     hashes: str | None = None
     """Of our content and the destination's, where a conflict between them is why."""
+    remote: Mapping[str, Any] | None = None
+    """What the destination may hold, where something was written before it failed."""
 
 
 Report = Delivered | Postponed | Refused
@@ -230,8 +232,9 @@ class Reconciler:
 
     async def _deliver(self, claimed: Claimed) -> Report:
         """Return how a delivery ended. Raises nothing: one course must not end the service."""
+        progress = Progress()
         try:
-            return await self._tried(claimed)
+            return await self._tried(claimed, progress)
         except Exception as error:
             log.exception(
                 "a plan can't be delivered and is parked",
@@ -239,25 +242,25 @@ class Reconciler:
                 course=claimed.course_id,
                 exc_info=error,
             )
-            return Refused(claimed, FAILED)
+            return Refused(claimed, FAILED, remote=progress.ledger)
 
-    async def _tried(self, claimed: Claimed) -> Report:
+    async def _tried(self, claimed: Claimed, progress: Progress) -> Report:
         name = self._destination.name
         started = asyncio.get_running_loop().time()
         report: Report
         try:
             async with asyncio.timeout(self._lease.total_seconds()):
-                route, ledger, respected = await self._sent(claimed)
+                route, ledger, respected = await self._sent(claimed, progress)
         except TimeoutError:
             # Another worker may take it from here on: two must not write the same plan at once.
             message = (
                 "A plan takes longer than a delivery's lease. Raise deliveries.lease_s, or the destination's rate."
             )
-            report = self._postponed(claimed, Transient("too-slow", message))
+            report = self._postponed(claimed, Transient("too-slow", message), progress)
         except Transient as error:
-            report = self._postponed(claimed, error)
+            report = self._postponed(claimed, error, progress)
             if isinstance(error, Conflicting) and claimed.attempts >= CONFLICTS:
-                report = Refused(claimed, CONFLICT, hashes=error.hashes)
+                report = Refused(claimed, CONFLICT, hashes=error.hashes, remote=progress.ledger)
         except Exception as error:
             # Whatever else it is, trying the same again would give the same: a person must look.
             reason = error.code if isinstance(error, Permanent) else _REASONS.get(type(error), FAILED)
@@ -265,7 +268,7 @@ class Reconciler:
             if reason == PATIENT_MISSING:
                 wait = FOR_A_PATIENT.wait(claimed.attempts, None, random.random())  # noqa: S311 - spreads load
                 again = self._vitals.now() + wait
-            report = Refused(claimed, reason, again)
+            report = Refused(claimed, reason, again, remote=progress.ledger)
             if isinstance(error, Permanent):
                 self._breaker.succeeded(self._vitals.now())
             log.exception(
@@ -289,7 +292,7 @@ class Reconciler:
         self._metrics.delivery_seconds(name).observe(asyncio.get_running_loop().time() - started)
         return report
 
-    def _postponed(self, claimed: Claimed, error: Transient) -> Postponed:
+    def _postponed(self, claimed: Claimed, error: Transient, progress: Progress) -> Postponed:
         """Return when to try again, and note whether the destination itself is in trouble."""
         name, now = self._destination.name, self._vitals.now()
         wait = self._backoff.wait(claimed.attempts, error.retry_after, random.random())  # noqa: S311 - spreads load
@@ -306,7 +309,17 @@ class Reconciler:
         elif self._breaker.failed(now, error.retry_after, random.random(), claimed.course_id):  # noqa: S311 - as above
             left_alone = (self._breaker.next_at(now) - now).total_seconds()
             log.warning("a destination is left alone for a while", destination=name, wait_s=round(left_alone, 1))
-        return Postponed(claimed.course_id, name, now + wait, error.code)
+        return Postponed(
+            claimed.course_id,
+            name,
+            now + wait,
+            error.code,
+            progress.ledger,
+            claimed.revision,
+            claimed.counter,
+            claimed.route,
+            _wrote(claimed, progress.ledger),
+        )
 
     def _tell_state(self) -> None:
         """Put into the metrics whether the destination is delivered to; tell when it is again."""
@@ -333,10 +346,18 @@ class Reconciler:
                 changed_meanwhile = await deliveries.acknowledge(delivered, now)
                 self._due = self._due or changed_meanwhile
             if postponed := [each for each in reports if isinstance(each, Postponed)]:
-                await deliveries.postpone(postponed)
+                await deliveries.postpone(postponed, now)
             for each in reports:
                 if isinstance(each, Refused):
-                    await deliveries.park_delivery(each.claimed, each.reason, now, each.again, hashes=each.hashes)
+                    await deliveries.park_delivery(
+                        each.claimed,
+                        each.reason,
+                        now,
+                        each.again,
+                        hashes=each.hashes,
+                        remote=each.remote,
+                        writes=_wrote(each.claimed, each.remote),
+                    )
                     self._due = True  # unless it is parked, a newer revision is wanted
         except Exception as error:
             if not is_transient(error):
@@ -347,21 +368,22 @@ class Reconciler:
         self._ended_since = asyncio.get_running_loop().time()
         return True
 
-    async def _sent(self, claimed: Claimed) -> tuple[Route, Mapping[str, Any], tuple[str, ...]]:
+    async def _sent(self, claimed: Claimed, progress: Progress) -> tuple[Route, Mapping[str, Any], tuple[str, ...]]:
         """Send a plan, or keep it back; return its route, what the destination holds, and what it kept of others'."""
         course = state.load(claimed.state)
         told = tuple(label for label in course.labels if not self._is_withheld(label))
         kept_back = self._kept_back(course, told)
         if kept_back is None:
             make = retract if claimed.gone else render
-            delivered = await self._destination.deliver(self._delivery(claimed, make(course, self._of(course))))
+            plan = make(course, self._of(course))
+            delivered = await self._destination.deliver(self._delivery(claimed, plan, progress))
             await self._answered(course, delivered)
             return delivered.route, delivered.ledger, delivered.respected
         if not _may_be_there(claimed):
             return kept_back, claimed.remote, ()
         # The label itself tells what it protects: the destination learns neither.
         plan = withheld(replace(course, labels=told), self._of(course))
-        delivered = await self._destination.deliver(self._delivery(claimed, plan))
+        delivered = await self._destination.deliver(self._delivery(claimed, plan, progress))
         await self._answered(course, delivered)
         return kept_back, delivered.ledger, delivered.respected
 
@@ -392,7 +414,8 @@ class Reconciler:
     def _of(self, course: Course) -> Mappings:
         return self._mappings[course.source]
 
-    def _delivery(self, claimed: Claimed, plan: Plan) -> PlanDelivery:
+    @staticmethod
+    def _delivery(claimed: Claimed, plan: Plan, progress: Progress) -> PlanDelivery:
         return PlanDelivery(
             course_id=claimed.course_id,
             revision=claimed.revision,
@@ -400,6 +423,7 @@ class Reconciler:
             plan=plan,
             causes=(),
             ledger=claimed.remote,
+            progress=progress,
         )
 
 
@@ -413,4 +437,9 @@ def _writes(claimed: Claimed, route: Route, ledger: Mapping[str, Any]) -> tuple[
     """Return what a delivery wrote, for the audit trail: the resources of a FHIR server, or a topic's record."""
     if route is Route.TOPIC:
         return (Write("create" if claimed.seen is None else "update", "Bundle", claimed.course_id, None),)
-    return tuple(Write(*each) for each in writes(claimed.remote, ledger))
+    return _wrote(claimed, ledger)
+
+
+def _wrote(claimed: Claimed, ledger: Mapping[str, Any] | None) -> tuple[Write, ...]:
+    """Return what an attempt wrote at a FHIR server, as far as it got; None: nothing."""
+    return () if ledger is None else tuple(Write(*each) for each in writes(claimed.remote, ledger))

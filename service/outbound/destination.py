@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,6 +34,14 @@ class Route(StrEnum):
     """Not sent: the destination has other sources' patients. What was there before is taken back."""
 
 
+@dataclass(slots=True)
+class Progress:
+    """What an attempt has come to so far: what is left of it, however it ends."""
+
+    ledger: Mapping[str, Any] | None = None
+    """What the destination may hold by now, as `Delivered.ledger`; None: what it held before, and nothing more."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlanDelivery:
     """One plan on its way to one destination."""
@@ -47,6 +55,8 @@ class PlanDelivery:
     """Relative references of the facts that changed the course."""
     ledger: Mapping[str, Any]
     """What this destination said it holds of the course: JSON values that only it reads; empty at first."""
+    progress: Progress = field(default_factory=Progress, compare=False)
+    """Kept current by the destination while it works."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from service.outbound.agreement import Agreement
+    from service.outbound.careplan import Plan
     from service.outbound.destination import PlanDelivery
     from service.outbound.shapes import Resources
     from service.outbound.terms import Terms
@@ -97,6 +98,8 @@ class EhrDestination:
                 raise Permanent("patient-missing", message, outcome_codes=refusal.outcome_codes) from None
             if missing <= unresolved:
                 raise
+            if delivery.progress.ledger is not None:  # what was written before the refusal is there
+                ledger = load(delivery.progress.ledger)
             return await self._write(delivery, resources, terms, ledger, missing | unresolved)
 
     async def close(self) -> None:
@@ -109,17 +112,32 @@ class EhrDestination:
         plan = delivery.plan
         writing = Writing(self._client, terms, delivery.revision, delivery.counter, dict(ledger.remotes))
         writing.acts = {act.role: act for act in ledger.acts}
-        route, absent = _route(terms), set[str]()
+        try:
+            route = await self._written(writing, plan, resources, unresolved)
+        finally:
+            # However it ends: what the server may have must never be forgotten, nor written a second time.
+            if writing.remotes:
+                told = tuple(writing.acts.values())
+                delivery.progress.ledger = dump(Ledger(writing.remotes, tuple(sorted(unresolved)), told))
+        after = Ledger(writing.remotes, tuple(sorted(unresolved)))
+        # What is withdrawn takes a clinician's status with it: that says nothing of what they did.
+        acts = () if plan.withdrawn else tuple(writing.acts.values())
+        return Delivered(dump(after), route, tuple(writing.respected), acts=acts)
+
+    async def _written(self, writing: Writing, plan: Plan, resources: Resources, unresolved: Collection[str]) -> Route:
+        terms, route, absent = writing.terms, _route(writing.terms), set[str]()
         if plan.withdrawn:
             told = render(plan.course, plan.mappings)
             absent = await writing.find_again([*resources, *shaped(told, terms)])
-        elif not writing.remotes and terms.together:
-            named = names((), {}, unresolved, plan.source)
+        elif writing.is_new and terms.together:
+            named = names(resources, writing.remotes, unresolved, plan.source)
             first = [(role, body) for role, body in resources if body["resourceType"] in terms.together]
+            known = writing.remotes.get
+            first = [(role, localised(body, named, known(role))) for role, body in first]
             own = {f"{body['resourceType']}/{body['id']}" for _, body in first}
             # What is there already, because an answer or the ledger was lost, may hold what a clinician wrote since.
             is_new = await self._missing(own) == own
-            if is_new and await writing.create_all([(role, localised(body, named, None)) for role, body in first]):
+            if is_new and await writing.create_all(first):
                 route = Route.TRANSACTION
         for role, resource in sorted(resources, key=lambda item: _ORDER.index(item[1]["resourceType"])):
             if role in absent:
@@ -130,10 +148,7 @@ class EhrDestination:
         await writing.retire_others({role for role, _ in resources}, withdrawn=plan.withdrawn)
         if writing.troubles:
             raise writing.troubles[0]
-        after = Ledger(writing.remotes, tuple(sorted(unresolved)))
-        # What is withdrawn takes a clinician's status with it: that says nothing of what they did.
-        acts = () if plan.withdrawn else tuple(writing.acts.values())
-        return Delivered(dump(after), route, tuple(writing.respected), acts=acts)
+        return route
 
     async def _missing(self, named: Iterable[str]) -> set[str]:
         """Return those of the relative references that the server does not have."""

@@ -41,6 +41,11 @@ class Writing:
     troubles: list[Conflicting | Permanent] = field(default_factory=list)
     """Why the delivery has failed, though all that could be written was: one Goal's trouble holds up no Flag."""
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing is known to be there: at most, an attempt whose answer was lost meant to write it."""
+        return not any(remote.digest for remote in self.remotes.values())
+
     async def create_all(self, resources: list[tuple[str, Element]]) -> bool:
         """Return whether all resources, which the server does not have, were created at once; False if not at all."""
         bundle = {
@@ -48,6 +53,8 @@ class Writing:
             "type": "transaction",
             "entry": [_entry(self.client.base, body) for _, body in resources],
         }
+        for role, body in resources:
+            self.remotes[role] = _meant(body, self.remotes.get(role))
         try:
             versions = await self.client.transaction(bundle, request_id=self.request_id)
         except Conflict:
@@ -90,6 +97,8 @@ class Writing:
         if not taken.update:
             await self._add(role, ours, known, taken)
             return
+        if known is not None or taken.ours:
+            self.remotes[role] = _meant(ours, known)
         if known is not None and known.version is not None and not known.foreign and taken.versions is Versions.CHECKED:
             try:
                 version = await self.client.put(ours, if_match=known.version, request_id=self.request_id)
@@ -231,6 +240,13 @@ def _entry(base: str, resource: Element) -> Element:
     # Client-assigned ids: a creation that is done twice makes nothing twice.
     url = f"{resource['resourceType']}/{resource['id']}"
     return {"fullUrl": f"{base}/{url}", "resource": resource, "request": {"method": "PUT", "url": url}}
+
+
+def _meant(ours: Element, known: Remote | None) -> Remote:
+    """Return what is known of a resource before it is written: should the answer be lost, it may say all of this."""
+    if known is None:
+        return replace(_remote(ours, None, foreign=False), digest="")
+    return replace(known, digest="", entries=tuple(dict.fromkeys((*known.entries, *entries(ours)))))
 
 
 def _remote(ours: Element, version: str | None, *, foreign: bool) -> Remote:

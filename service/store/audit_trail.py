@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from service.store.values import Claimed, Delivered
+    from service.store.values import Claimed, Delivered, Postponed
 
 AGENT = f"ipt-bridge {version('ipt-bridge')}"
 SUCCESS = "success"
 
 
-async def delivered(connection: AsyncConnection, reports: Sequence[Delivered], now: int) -> None:
-    """Append each resource that these deliveries wrote."""
+async def delivered(connection: AsyncConnection, reports: Sequence[Delivered | Postponed], now: int) -> None:
+    """Append each resource that these deliveries wrote, those before a failure too."""
     rows: list[dict[str, Any]] = [
         {
             "at": now,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,9 @@ from service.store.compiled import Compiled
 from service.store.dialects import Incoming
 from service.store.instants import instant, micros
 from service.store.projections import wanting
-from service.store.rows import ledger
+from service.store.rows import ledger, ledger_text
 from service.store.tables import course, delivery, pause
-from service.store.values import OTHER_SOURCE, PATIENT_MISSING, Claimed, Pending
+from service.store.values import OTHER_SOURCE, PATIENT_MISSING, Claimed, Delivered, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from service.store.connections import Connections
     from service.store.delivery_rows import DeliveryRow
-    from service.store.values import Delivered, Postponed
+    from service.store.values import Ledger, Postponed, Write
 
 
 _COURSE = (
@@ -132,8 +133,8 @@ class Deliveries:
                     await connection.execute(_of_the_same_patient(course_id, destination, at))
         return len(done) < len(changed)
 
-    async def postpone(self, reports: Sequence[Postponed]) -> None:
-        """Record attempts that failed, and when to make the next."""
+    async def postpone(self, reports: Sequence[Postponed], now: datetime) -> None:
+        """Record attempts that failed, what they wrote before, and when to make the next."""
         async with self._connections.writing() as connection:
             rows = await delivery_rows.read(connection, [(each.course_id, each.destination) for each in reports])
             changed = [
@@ -142,8 +143,9 @@ class Deliveries:
                 if (key := (each.course_id, each.destination)) in rows
             ]
             await delivery_rows.save(connection, changed)
+            await audit_trail.delivered(connection, reports, micros(now))
 
-    async def park_delivery(
+    async def park_delivery(  # noqa: PLR0913 - what a failed attempt leaves, each by its name
         self,
         claimed: Claimed,
         reason: str,
@@ -151,11 +153,14 @@ class Deliveries:
         again: datetime | None = None,
         *,
         hashes: str | None = None,
+        remote: Ledger | None = None,
+        writes: tuple[Write, ...] = (),
     ) -> None:
         """Leave a delivery to a person, unless a newer revision is wanted by now: that one is tried first.
 
         With `again` it is also tried then by itself: what it lacks may have come without anybody's doing. `hashes`
-        tell our content and the destination's apart where they are why.
+        tell our content and the destination's apart where they are why. `remote` is what was made there before the
+        failure, None for nothing, and `writes` what was written for it.
         """
         at = micros(now)
         key = (claimed.course_id, claimed.destination)
@@ -163,6 +168,10 @@ class Deliveries:
             row = (await delivery_rows.read(connection, [key])).get(key)
             if row is None or row.next_attempt is None:
                 return
+            if remote is not None:
+                row = replace(row, remote=ledger_text(remote))
+            made = Delivered(*key, claimed.revision, claimed.counter, writes=writes)
+            await audit_trail.delivered(connection, [made], at)
             if row.wanted_counter > claimed.counter:
                 await delivery_rows.save(connection, [delivery_rows.released(row, at)])
                 return

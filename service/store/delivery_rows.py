@@ -52,6 +52,11 @@ class DeliveryRow:
         """Whether the destination surely has nothing of the course."""
         return self.seen_counter is None and self.remote is None and not self.attempts
 
+    @property
+    def tried(self) -> int:
+        """Attempts from which counting begins anew: 1 where one may have written, so that this is never forgotten."""
+        return min(self.attempts, 1)
+
 
 def acknowledged(row: DeliveryRow, report: Delivered, now: int) -> DeliveryRow:
     """Return the row after its destination took a plan; due again if that is no longer the wanted one."""
@@ -95,12 +100,12 @@ def stopped(row: DeliveryRow, reason: str, next_attempt: int | None) -> Delivery
 
 def released(row: DeliveryRow, now: int) -> DeliveryRow:
     """Return the row after an attempt that no longer matters: what is wanted has changed since."""
-    return replace(row, attempts=0, next_attempt=now, leased_until=None, outcome=None)
+    return replace(row, attempts=row.tried, next_attempt=now, leased_until=None, outcome=None)
 
 
 def due_again(row: DeliveryRow, now: int) -> DeliveryRow:
     """Return the row to be delivered at once, whatever its destination has."""
-    return replace(row, behind_since=row.behind_since or now, attempts=0, next_attempt=now, outcome=None)
+    return replace(row, behind_since=row.behind_since or now, attempts=row.tried, next_attempt=now, outcome=None)
 
 
 def retracted(row: DeliveryRow, revision: str, counter: int, now: int) -> DeliveryRow:
@@ -112,7 +117,7 @@ def retracted(row: DeliveryRow, revision: str, counter: int, now: int) -> Delive
     return replace(
         wanted,
         behind_since=row.behind_since or now,
-        attempts=0 if idle else row.attempts,
+        attempts=row.tried if idle else row.attempts,
         next_attempt=now if idle else row.next_attempt,
     )
 
@@ -147,7 +152,9 @@ def handed_over(
         outcome=None,
         handed_to=new.course_id,
     )
-    taker = replace(new, route=old.route, remote=old.remote, next_attempt=max(now, old.leased_until or now))
+    taker = replace(
+        new, route=old.route, remote=old.remote, attempts=old.tried, next_attempt=max(now, old.leased_until or now)
+    )
     return giver, taker
 
 

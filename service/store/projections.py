@@ -281,7 +281,8 @@ def wanting(dialect: str, rows: FromClause) -> ReturningInsert[Any]:
             "wanted_at": new.wanted_at,
             "behind_since": func.coalesce(delivery.c.behind_since, new.behind_since),
             "next_attempt": func.coalesce(delivery.c.next_attempt, new.next_attempt),
-            "attempts": case((idle, 0), else_=delivery.c.attempts),
+            # 1 where an attempt may have written something: else nobody would take that back.
+            "attempts": case((idle & (delivery.c.attempts > 0), 1), else_=delivery.c.attempts),
             "outcome": case((idle, None), else_=delivery.c.outcome),
             "handed_to": None,
         },

@@ -265,6 +265,12 @@ class Postponed:
     """Reason code."""
     remote: Ledger | None = None
     """What was already made at the destination; None leaves what is known."""
+    revision: str = ""
+    """What was sent, for the audit trail, and its counter."""
+    counter: int = 0
+    route: str | None = None
+    writes: tuple[Write, ...] = ()
+    """What it wrote before it failed, for the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)

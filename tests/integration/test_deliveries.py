@@ -7,8 +7,9 @@ import contextlib
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from sqlalchemy import text
 
 from service.deliveries import CONFLICTS, FAILED, FAILURES, HOLD_S, LEFT_ALONE, Reconciler
@@ -17,7 +18,7 @@ from service.domain.facts import PatientKey
 from service.metrics import BREAKER_STATES
 from service.outbound.destination import Delivered, Route
 from service.rest.backoff import LONGEST_ASKED_S
-from service.rest.errors import CONFLICT, Conflicting, Transient
+from service.rest.errors import CONFLICT, Conflicting, Permanent, Transient
 from service.settings import Deliveries
 from service.store import CourseUpdate, PatientUpdate, Store, StoreError
 from service.store.dialects import create_engine
@@ -25,7 +26,7 @@ from tests.courses import course
 from tests.workers import PLANS, Clock, vitals
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from datetime import datetime
 
     from service.domain.mappings import Mappings
@@ -48,6 +49,10 @@ class Chart:
     """What happens to the world while it takes one."""
     trouble: Exception | None = None
     """What it raises instead of taking one."""
+    leaves: dict[str, Any] | None = None
+    """The ledger of what it has taken in part before it raises."""
+    ledgers: list[Mapping[str, Any]] = field(default_factory=list)
+    """What it was told that it holds, with each plan."""
     taken: list[str] = field(default_factory=list)
     name: str = PLANS.name
     at_once: int = 4
@@ -55,9 +60,11 @@ class Chart:
     async def deliver(self, delivery: PlanDelivery) -> Delivered:
         """Take a plan."""
         self.taken.append(delivery.course_id)
+        self.ledgers.append(delivery.ledger)
         if self.before is not None:
             await self.before()
         if self.trouble is not None:
+            delivery.progress.ledger = self.leaves
             raise self.trouble
         return Delivered({}, Route.TOPIC)
 
@@ -231,6 +238,26 @@ async def test_failure_that_nobody_foresaw_parks_one_course_and_ends_nothing(sto
         await until_seen(store, second)
         (delivery,) = await store.operators.deliveries(first)
     assert (None, FAILED) == (delivery.next_attempt, delivery.outcome)
+
+
+@pytest.mark.parametrize("trouble", [Transient("http-503", "Away."), Permanent("http-422", "No."), RuntimeError("?")])
+async def test_what_an_attempt_wrote_before_it_failed_is_known_to_the_next(
+    trouble: Exception, store: Store, mappings: Mappings
+) -> None:
+    """However it failed: nothing is created twice, and what was created is taken back when it should be."""
+    clock = Clock()
+    told = vitals(clock)
+    wanted = await want(store, "anna", mappings, clock())
+    goal = {"id": "g-1", "version": "1", "digest": "d", "status": "active", "foreign": False, "entries": []}
+    left = {"remotes": {"goal/phq-9": goal}, "unresolved": []}
+    chart = Chart(trouble=trouble, leaves=left)
+    async with delivering(store, chart, mappings, told) as loop:
+        await until_outcome(store, wanted, getattr(trouble, "code", FAILED))
+        chart.trouble = None
+        await store.desk.retry(None, [wanted], clock())
+        await until(lambda: len(chart.taken) > 1, loop)
+        await until_seen(store, wanted)
+    assert [{}, left] == chart.ledgers
 
 
 async def test_destination_that_is_away_is_tried_with_one_plan_at_a_time(store: Store, mappings: Mappings) -> None:

@@ -128,7 +128,7 @@ async def test_failed_delivery_waits_for_its_next_attempt(store: Store) -> None:
     await write(store, update(course("c")), to=(TOPIC, EHR))
     (failed,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
 
-    await store.deliveries.postpone([Postponed(failed.course_id, "ehr", LATER, "unavailable", REMOTE)])
+    await store.deliveries.postpone([Postponed(failed.course_id, "ehr", LATER, "unavailable", REMOTE)], NOW)
 
     assert [] == await store.deliveries.claim("ehr", SOON, 10, LEASE)
     assert "unavailable" == (await delivery(store, "c", "ehr")).outcome
@@ -142,7 +142,7 @@ async def test_new_revision_does_not_cut_a_backoff_short(store: Store) -> None:
     """A destination that is away is not tried more often because more happens."""
     await write(store, update(course("c")))
     await store.deliveries.claim("topic", NOW, 10, LEASE)
-    await store.deliveries.postpone([Postponed("c", "topic", LATER, "unavailable")])
+    await store.deliveries.postpone([Postponed("c", "topic", LATER, "unavailable")], NOW)
 
     await write(store, update(course("c", "r2")))
 
@@ -155,9 +155,40 @@ async def test_late_failure_does_not_undo_anothers_success(store: Store) -> None
     await store.deliveries.claim("topic", NOW, 10, LEASE)
     await deliver(store, "topic", now=NOW + LEASE)
 
-    await store.deliveries.postpone([Postponed("c", "topic", NOW + LEASE, "timeout")])
+    await store.deliveries.postpone([Postponed("c", "topic", NOW + LEASE, "timeout")], NOW)
 
     assert [] == await store.deliveries.claim("topic", NOW + 2 * LEASE, 10, LEASE)
+
+
+async def test_course_that_may_be_partly_written_is_retracted_however_it_was_tried_again(store: Store) -> None:
+    """By a person, or by a newer revision: what an attempt left at the destination is never forgotten."""
+    await write(store, update(course("by-a-person"), course("by-a-revision")))
+    for claimed in await store.deliveries.claim("topic", NOW, 10, LEASE):
+        await store.deliveries.park_delivery(claimed, "refused", NOW)
+    await store.desk.retry(None, ["by-a-person"], NOW)
+    await write(store, update(course("by-a-revision", "r2")))
+
+    await write(store, update(gone=(gone("by-a-person"), gone("by-a-revision"))))
+
+    assert [("by-a-person", True), ("by-a-revision", True)] == sorted(
+        (each.course_id, each.gone) for each in await store.deliveries.claim("topic", LATER, 10, LEASE)
+    )
+
+
+async def test_what_a_refused_delivery_has_written_is_kept_and_audited(store: Store) -> None:
+    """Also where a newer revision is wanted by then."""
+    written = Write("create", "Goal", "g-1", "1")
+    await write(store, update(course("a"), course("b")), to=(EHR,))
+    claims = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    await write(store, update(course("b", "r2")), to=(EHR,))
+
+    for claimed in claims:
+        await store.deliveries.park_delivery(claimed, "refused", NOW, remote=REMOTE, writes=(written,))
+
+    assert [REMOTE, REMOTE] == [(await delivery(store, each, "ehr")).remote for each in ("a", "b")]
+    assert [("success", written), ("refused", None)] == [
+        (each.outcome, each.write) for each in await store.desk.audit("a")
+    ]
 
 
 async def test_parked_delivery_waits_for_a_person(store: Store) -> None:
@@ -332,7 +363,7 @@ async def test_one_courses_delivery_is_retried_before_its_time(store: Store) -> 
     await write(store, update(course("a"), course("b"), course("d")))
     await deliver(store, "topic", only="d")
     for claimed in await store.deliveries.claim("topic", NOW + LEASE, 10, LEASE):
-        await store.deliveries.postpone([Postponed(claimed.course_id, "topic", LATER, "unavailable")])
+        await store.deliveries.postpone([Postponed(claimed.course_id, "topic", LATER, "unavailable")], NOW)
 
     assert 1 == await store.desk.retry(None, ["a", "d"], SOON)
 

@@ -1,0 +1,173 @@
+"""Attempts that end in the midst of a plan, at a FHIR server that fails where a test says: nothing is forgotten."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.health import serving
+from service.outbound.careplan import render, retract
+from service.outbound.destination import PlanDelivery
+from service.outbound.ehr import EhrDestination
+from service.outbound.ledger import load
+from service.outbound.negotiation import Way
+from service.outbound.terms import EVERYTHING, Taken, Terms, Versions
+from service.rest.client import FhirClient
+from service.rest.errors import Transient
+from tests import courses
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from starlette.requests import Request
+
+    from service.domain.mappings import Mappings
+    from service.outbound.careplan import Plan
+
+FHIR = "application/fhir+json"
+UNSEARCHED = Taken(ours=False, update=True, versions=Versions.CHECKED)
+"""A type under the server's ids, which no search finds again."""
+
+
+@dataclass
+class Shelf:
+    """A FHIR server with versions, that fails for the types in `failing`: before it writes, or after."""
+
+    held: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By relative reference."""
+    failing: set[str] = field(default_factory=set)
+    after_writing: bool = False
+    base: str = ""
+
+    async def answer(self, request: Request) -> Response:
+        """Read, create or update; transactions it does not take."""
+        kind, known = request.path_params.get("kind", ""), request.path_params.get("id")
+        if not kind:
+            return Response(status_code=501)
+        path = f"{kind}/{known or f'{kind.lower()}-{len(self.held)}'}"
+        if request.method == "GET":
+            held = self.held.get(path)
+            return Response(status_code=404) if held is None else JSONResponse(held, media_type=FHIR)
+        if kind not in self.failing:
+            return self._written(path, await request.json(), request.headers.get("If-Match"))
+        if self.after_writing:
+            self._written(path, await request.json(), request.headers.get("If-Match"))
+        return Response(status_code=503)
+
+    def _written(self, path: str, body: dict[str, Any], if_match: str | None) -> Response:
+        before = int(self.held[path]["meta"]["versionId"]) if path in self.held else 0
+        if if_match is not None and if_match != f'W/"{before}"':
+            return Response(status_code=412)
+        version = str(before + 1)
+        meta = {**body.get("meta", {}), "versionId": version}
+        self.held[path] = {**body, "id": path.partition("/")[2], "meta": meta}
+        headers = {"ETag": f'W/"{version}"', "Location": f"{self.base}/{path}/_history/{version}"}
+        return Response(status_code=200 if before else 201, headers=headers)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Return what it holds of a type."""
+        return [each for path, each in self.held.items() if path.startswith(f"{kind}/")]
+
+
+class Stated:
+    """Terms that are agreed from the beginning."""
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+
+    async def terms(self) -> Terms:
+        """Return them."""
+        return self._terms
+
+
+@pytest.fixture
+async def shelf() -> AsyncIterator[Shelf]:
+    """An empty server."""
+    made = Shelf()
+    everything = ["GET", "POST", "PUT"]
+    routes = [Route(path, made.answer, methods=everything) for path in ("/fhir", "/fhir/{kind}", "/fhir/{kind}/{id}")]
+    async with serving(Starlette(routes=routes), "127.0.0.1", 0) as url:
+        made.base = f"{url}/fhir"
+        yield made
+
+
+@asynccontextmanager
+async def destination(shelf: Shelf, terms: Terms = EVERYTHING) -> AsyncIterator[EhrDestination]:
+    """Open the server as a destination on these terms."""
+    opened = EhrDestination("ehr", FhirClient(shelf.base), agreement=Stated(terms))  # type: ignore[arg-type] # asks nobody
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+async def attempt(ehr: EhrDestination, plan: Plan, ledger: Mapping[str, Any], counter: int = 1) -> Mapping[str, Any]:
+    """Deliver a plan; return what is known afterwards, be it after a failure."""
+    delivery = PlanDelivery(plan.course_id, f"r{counter}", counter, plan, (), ledger)
+    try:
+        return (await ehr.deliver(delivery)).ledger
+    except Transient:
+        return delivery.progress.ledger if delivery.progress.ledger is not None else ledger
+
+
+async def test_nothing_is_created_twice_where_the_last_resource_fails_again_and_again(
+    shelf: Shelf, mappings: Mappings
+) -> None:
+    """At a server that chooses ids and can't be searched, only the ledger knows what is there."""
+    plan = render(courses.course("anna"), mappings)
+    terms = Terms(plan=Way.CREATE_UPDATE, taken=dict.fromkeys(EVERYTHING.taken, UNSEARCHED))
+    shelf.failing = {"Provenance"}
+    ledger: Mapping[str, Any] = {}
+    async with destination(shelf, terms) as ehr:
+        for _ in range(3):
+            ledger = await attempt(ehr, plan, ledger)
+        shelf.failing = set()
+        ledger = await attempt(ehr, plan, ledger)
+    wanted = sorted(body["resourceType"] for _, body in plan.resources)
+    assert wanted == sorted(each["resourceType"] for each in shelf.held.values())
+    assert {role for role, _ in plan.resources} == set(load(ledger).remotes)
+
+
+@pytest.mark.parametrize("kind", ["Goal", "CarePlan", "Task", "Flag"])
+async def test_what_was_written_without_an_answer_is_taken_back_when_the_course_goes(
+    kind: str, shelf: Shelf, mappings: Mappings
+) -> None:
+    """The server had stored it before it failed: nothing of ours may go on standing as if it were true."""
+    made = [(each, render(each, mappings)) for each in courses.states().values()]
+    course, plan = next(each for each in made if kind in {body["resourceType"] for _, body in each[1].resources})
+    shelf.failing, shelf.after_writing = {kind}, True
+    async with destination(shelf) as ehr:
+        ledger = await attempt(ehr, plan, {})
+        shelf.failing, unanswered = set(), len(shelf.of(kind))
+        await attempt(ehr, retract(course, mappings), ledger, 2)
+    standing = [
+        each
+        for each in shelf.held.values()
+        if each.get("lifecycleStatus", each.get("status")) in {"active", "requested", "proposed", "planned"}
+    ]
+    assert (1, []) == (unanswered, standing)
+
+
+async def test_goal_that_an_attempt_without_an_answer_sent_is_not_taken_for_a_clinicians(
+    shelf: Shelf, mappings: Mappings
+) -> None:
+    """Written, never acknowledged, and gone from the next plan: it goes from the CarePlan too."""
+    course = courses.course("anna", conditions=("Condition/c-1",))
+    shelf.held["Condition/c-1"] = {"resourceType": "Condition", "id": "c-1", "meta": {"versionId": "1"}}
+    shelf.failing, shelf.after_writing = {"CarePlan"}, True
+    async with destination(shelf) as ehr:
+        ledger = await attempt(ehr, render(course, mappings), {})
+        shelf.failing = set()
+        (sent,) = shelf.of("CarePlan")
+        await attempt(ehr, render(courses.course("anna", conditions=()), mappings), ledger, 2)
+    (held,) = shelf.of("CarePlan")
+    assert (["Condition/c-1"], []) == (
+        [each["reference"] for each in sent["addresses"]],
+        held.get("addresses", []),
+    )
