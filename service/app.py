@@ -17,6 +17,7 @@ from service.backfill.portions import record_of, topic_of
 from service.clients import destination_client, kafka_options, source_client
 from service.configuration import check_profile, load_mappings, load_vendor_profiles
 from service.deliveries import Reconciler
+from service.domain import state
 from service.domain.course import Phase
 from service.domain.facts import Code
 from service.fetching import Fetcher
@@ -256,7 +257,9 @@ async def _places(  # noqa: PLR0913, PLR0917 - what `serve` has made
     places = destinations(settings)
     for place, configured in zip(places, settings.destinations, strict=True):
         stack.push_async_callback(place.close)
-        behind = await store.deliveries.bring_up_to_date(place.name, now(), sources=configured.sources)
+        behind = await store.deliveries.bring_up_to_date(
+            place.name, now(), sources=configured.sources, withheld=tuple(map(state.mark, configured.withhold))
+        )
         log.info("destination", name=place.name, behind=behind)
         reconcilers.append(
             Reconciler(

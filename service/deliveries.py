@@ -306,7 +306,13 @@ class Reconciler:
         )
         if error.code in {CONFLICT, DATABASE}:
             self._breaker.succeeded(now)
-        elif self._breaker.failed(now, error.retry_after, random.random(), claimed.course_id):  # noqa: S311 - as above
+        elif self._breaker.failed(
+            now,
+            error.retry_after,
+            random.random(),  # noqa: S311 - as above
+            claimed.course_id,
+            asks_all=error.asks_all,
+        ):
             left_alone = (self._breaker.next_at(now) - now).total_seconds()
             log.warning("a destination is left alone for a while", destination=name, wait_s=round(left_alone, 1))
         return Postponed(

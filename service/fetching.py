@@ -237,7 +237,13 @@ class Fetcher:
         now = self._vitals.now()
         wait = self._backoff.wait(claimed.attempts + 1, error.retry_after, random.random())  # noqa: S311 - spreads load
         subject = claimed.awaited.key.reference
-        opened = self._breaker.failed(now, error.retry_after, random.random(), subject)  # noqa: S311 - as above
+        opened = self._breaker.failed(
+            now,
+            error.retry_after,
+            random.random(),  # noqa: S311 - as above
+            subject,
+            asks_all=error.asks_all,
+        )
         self._metrics.fetches(self._source, "retried").inc()
         if opened:
             log.warning(

@@ -35,6 +35,13 @@ def load(state: bytes | str) -> Course:
         raise ValueError(msg) from None
 
 
+def mark(label: str) -> str:
+    """Return the text that stands in the state of every course with a label, `system|code` or a code alone."""
+    system, named, code = label.rpartition("|")
+    quoted = msgspec.json.encode(code).decode()
+    return f"[{msgspec.json.encode(system).decode()},{quoted}]" if named else f",{quoted}]"
+
+
 def revision(state: bytes, mappings: Mappings) -> str:
     """Return the hash that names a course's state together with the mappings it was projected with."""
     return hashlib.blake2b(mappings.digest.encode() + state, digest_size=16).hexdigest()

@@ -68,10 +68,9 @@ def writes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Write, 
 def _writes(before: Mapping[str, Remote], after: Mapping[str, Remote]) -> Iterator[Write]:
     for role, remote in sorted(after.items()):
         kind, known = type_of(role), before.get(role)
-        is_meant = remote.version is None and not remote.digest
-        if is_meant and (known is None or known.status == remote.status):
+        if not remote.sure and remote.version is None:
             continue  # nobody knows whether it was written: whoever finds it there tells of it
-        if known is None or known.id != remote.id or (known.version is None and not known.digest):
+        if known is None or known.id != remote.id or not known.sure:
             yield Write("create", kind, remote.id, remote.version)
         elif known.version != remote.version or (remote.version is None and known.digest != remote.digest):
             yield Write("update", kind, remote.id, remote.version)

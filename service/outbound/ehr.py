@@ -6,14 +6,14 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from service.outbound.careplan import render
+from service.outbound.careplan import WITHDRAWN, render
 from service.outbound.completed import completed
 from service.outbound.destination import Delivered, Route
 from service.outbound.ledger import Ledger, dump, load, localised, names, references
 from service.outbound.negotiation import BY_ITSELF, Way
 from service.outbound.shapes import shaped
 from service.outbound.terms import EVERYTHING
-from service.outbound.writing import Writing
+from service.outbound.writing import Writing, not_taken_back
 from service.rest.answers import Refused
 from service.rest.errors import Permanent
 
@@ -79,6 +79,9 @@ class EhrDestination:
         """Return once the server holds the plan. Raises Transient, Permanent or InvalidPlan; repeating is harmless."""
         terms = EVERYTHING if self._agreement is None else await self._agreement.terms()
         if terms.plan is Way.CHART_ONLY:
+            standing = {remote.status for remote in load(delivery.ledger).remotes.values()}
+            if delivery.plan.withdrawn and standing - {"", WITHDRAWN}:  # a Provenance has none
+                raise not_taken_back()
             return Delivered(delivery.ledger, Route.CHART_ONLY)
         ledger, plan = load(delivery.ledger), delivery.plan
         # Before anything is written: what the plan no longer asks for is taken back, completed or not.
@@ -115,10 +118,11 @@ class EhrDestination:
         try:
             route = await self._written(writing, plan, resources, unresolved)
         finally:
-            # However it ends: what the server may have must never be forgotten, nor written a second time.
+            # However it ends: what the server may have must never be forgotten, nor written a second time. Which
+            # references it does not know is a guess until it has taken the plan without them.
             if writing.remotes:
                 told = tuple(writing.acts.values())
-                delivery.progress.ledger = dump(Ledger(writing.remotes, tuple(sorted(unresolved)), told))
+                delivery.progress.ledger = dump(Ledger(writing.remotes, ledger.unresolved, told))
         after = Ledger(writing.remotes, tuple(sorted(unresolved)))
         # What is withdrawn takes a clinician's status with it: that says nothing of what they did.
         acts = () if plan.withdrawn else tuple(writing.acts.values())

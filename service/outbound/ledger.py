@@ -49,6 +49,8 @@ class Remote:
     """Keys of our entries in lists that a clinician may add to; see `merging.py`."""
     theirs: str = ""
     """The status at the server, where a clinician set it, whether or not ours came to be the same; else empty."""
+    sure: bool = True
+    """Whether the server has acknowledged it; else an attempt whose answer was lost may have written it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,13 @@ from service.outbound.ledger import Remote, digest, type_of
 from service.outbound.merging import RETIRED, STATUS, entries, merge, retired
 from service.outbound.terms import Versions
 from service.rest.client import Conflict, Created, FhirClient, Found
-from service.rest.errors import Conflicting
+from service.rest.errors import Conflicting, Permanent
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from service.outbound.elements import Element
     from service.outbound.terms import Taken, Terms
-    from service.rest.errors import Permanent
 
 MERGES = 5  # how often one delivery re-reads a resource that somebody keeps changing
 
@@ -44,7 +43,7 @@ class Writing:
     @property
     def is_new(self) -> bool:
         """Whether nothing is known to be there: at most, an attempt whose answer was lost meant to write it."""
-        return not any(remote.digest for remote in self.remotes.values())
+        return not any(remote.sure for remote in self.remotes.values())
 
     async def create_all(self, resources: list[tuple[str, Element]]) -> bool:
         """Return whether all resources, which the server does not have, were created at once; False if not at all."""
@@ -74,7 +73,8 @@ class Writing:
         for role, ours in resources:
             kind = ours["resourceType"]
             taken = self.terms.taken.get(kind)
-            if role in self.remotes or kind not in STATUS or taken is None:
+            known = self.remotes.get(role)
+            if (known is not None and known.sure) or kind not in STATUS or taken is None:
                 continue
             if taken.ours:
                 held = await self.client.read(kind, ours["id"])
@@ -85,6 +85,9 @@ class Writing:
                 found = await find(Place(self.client, taken, self.request_id), ours)
             if not found:
                 absent.add(role)
+                self.remotes.pop(role, None)
+            elif known is not None:
+                self.remotes[role] = replace(known, sure=True)
             else:
                 self.remotes[role] = Remote(found[0].resource["id"], None, "", "", True, entries(ours))  # noqa: FBT003 - it may hold more than ours
         return absent
@@ -130,11 +133,13 @@ class Writing:
         found = None
         if known is not None or taken.ours:
             found = await self.client.read(ours["resourceType"], ours["id"])
-        if found is None and known is not None and not await self._may_be_made_again(ours, taken):
+        if found is None and known is not None and known.sure and not await self._may_be_made_again(ours, taken):
             raise _Hidden
         if found is None and taken.ours:
             # At servers that heed it, what somebody else has made meanwhile is not overwritten.
-            version = await self.client.put(ours, if_match=None, anew=known is None, request_id=self.request_id)
+            version = await self.client.put(
+                ours, if_match=None, anew=known is None or not known.sure, request_id=self.request_id
+            )
             return _remote(ours, version, foreign=False)
         if found is None:
             held = await establish(Place(self.client, taken, self.request_id, self.troubles), ours)
@@ -179,14 +184,18 @@ class Writing:
     async def retire_others(self, current: Collection[str], *, withdrawn: bool) -> None:
         """Take back what the plan no longer has; the server keeps it, with a status that says so.
 
-        What the server no longer lets be updated stays as it is.
+        What the server no longer lets be updated stays as it is: a trouble where it must not be there at all.
         """
+        left = False
         for role, known in list(self.remotes.items()):
             kind = type_of(role)
             taken = self.terms.taken.get(kind)
             # A Provenance has no status and stays true; a message was sent, unless it never should have been.
             status = WITHDRAWN if withdrawn and kind in STATUS else RETIRED.get(kind)
-            if role in current or status is None or known.status == status or taken is None or not taken.update:
+            if role in current or status is None or known.status == status:
+                continue
+            if taken is None or not taken.update:
+                left = left or (taken is None and withdrawn)
                 continue
             for _ in range(MERGES):
                 try:
@@ -202,6 +211,8 @@ class Writing:
                 break
             else:
                 raise await self._too_busy(kind, known.id, known.digest)
+        if left:
+            self.troubles.append(not_taken_back())
 
     async def _too_busy(self, kind: str, resource_id: str, ours: str) -> Conflicting:
         found = await self.client.read(kind, resource_id)
@@ -212,7 +223,7 @@ class Writing:
         """Return the version that the resource is at, and its status if a clinician set that."""
         found = await self.client.read(kind, known.id)
         if found is None:
-            if not await self.client.is_deleted(kind, known.id):
+            if known.sure and not await self.client.is_deleted(kind, known.id):
                 raise _Hidden
             return None, ""
         resource = retired(found.resource, status, known.entries)
@@ -231,6 +242,15 @@ def _hidden(ours: Element) -> Conflicting:
     return Conflicting(message, ours=digest(ours), theirs="none")
 
 
+def not_taken_back() -> Permanent:
+    """Return what to raise where a plan stays in the chart that must not be there."""
+    message = (
+        "The FHIR server holds a plan that is to be taken back, and no longer takes changes of it. Take it back there "
+        "by hand, then discard this item."
+    )
+    return Permanent("not-taken-back", message)
+
+
 def _matched(found: Found, taken: Taken) -> str | None:
     """Return the version that an update is to replace; None at a server without versions."""
     return None if taken.versions is Versions.NONE else found.version
@@ -245,7 +265,7 @@ def _entry(base: str, resource: Element) -> Element:
 def _meant(ours: Element, known: Remote | None) -> Remote:
     """Return what is known of a resource before it is written: should the answer be lost, it may say all of this."""
     if known is None:
-        return replace(_remote(ours, None, foreign=False), digest="")
+        return replace(_remote(ours, None, foreign=False), digest="", sure=False)
     return replace(known, digest="", entries=tuple(dict.fromkeys((*known.entries, *entries(ours)))))
 
 

@@ -34,8 +34,8 @@ class State(StrEnum):
 class Breaker:
     """What one server's last answers say of it.
 
-    A server that asks to wait is left alone at once. Else several subjects (courses, resources) have to fail in a
-    row: one that fails again and again is in trouble itself, waits by itself, and must not delay the others.
+    A server that asks everybody to wait is left alone at once. Else several subjects (courses, resources) have to fail
+    in a row: one that fails again and again is in trouble itself, waits by itself, and must not delay the others.
     """
 
     failures: int
@@ -81,11 +81,20 @@ class Breaker:
         self._opened = 0
         self._until = self._trial_until = None
 
-    def failed(self, now: datetime, retry_after_s: float | None, jitter: float, subject: str | None = None) -> bool:
+    def failed(
+        self,
+        now: datetime,
+        retry_after_s: float | None,
+        jitter: float,
+        subject: str | None = None,
+        *,
+        asks_all: bool = True,
+    ) -> bool:
         """Note that the server failed for a subject, or for one of many; return whether that opens the breaker.
 
         `retry_after_s` is what the server asked for; `jitter` from 0 to 1 spreads the wait. Answers to requests
-        from before it opened only prolong it, where they ask for more.
+        from before it opened only prolong it, where they ask for more. Without `asks_all` the wait may be meant for
+        this subject alone: it holds for all once another one fails too.
         """
         state = self.state(now)
         if state is State.OPEN:
@@ -94,7 +103,10 @@ class Breaker:
             return False
         if len(self._failed) < self.failures:
             self._failed.add(object() if subject is None else subject)
-        if state is State.CLOSED and retry_after_s is None and len(self._failed) < self.failures:
+        enough = self.failures
+        if retry_after_s is not None:
+            enough = 1 if asks_all else min(2, enough)
+        if state is State.CLOSED and len(self._failed) < enough:
             return False
         self._opened += 1
         self._until = now + self.backoff.wait(self._opened, retry_after_s, jitter)

@@ -18,6 +18,11 @@ class Transient(Exception):  # noqa: N818 - it says what the failure is; retryin
         self.code = code
         self.retry_after = retry_after
 
+    @property
+    def asks_all(self) -> bool:
+        """Whether the other side has too much to do, whatever is asked of it (429); not where one thing fails (503)."""
+        return self.code.endswith("-429")
+
 
 class Permanent(Exception):  # noqa: N818 - it says what the failure is; a person must look
     """The other side refuses this and would refuse it again: park it.

@@ -7,7 +7,7 @@ from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, func, literal, or_, select, update
+from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, false, func, literal, or_, select, update
 
 from service.domain.facts import PatientKey
 from service.store import audit_trail, delivery_rows, parking
@@ -17,7 +17,7 @@ from service.store.instants import instant, micros
 from service.store.projections import wanting
 from service.store.rows import ledger, ledger_text
 from service.store.tables import course, delivery, pause
-from service.store.values import OTHER_SOURCE, PATIENT_MISSING, Claimed, Delivered, Pending
+from service.store.values import OTHER_SOURCE, PATIENT_MISSING, WITHHELD, Claimed, Delivered, Pending
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -181,10 +181,13 @@ class Deliveries:
             await parking.park_delivery(connection, claimed, reason, hashes, at)
             await audit_trail.refused(connection, claimed, reason, at)
 
-    async def bring_up_to_date(self, destination: str, now: datetime, *, sources: Collection[str] | None = None) -> int:
+    async def bring_up_to_date(
+        self, destination: str, now: datetime, *, sources: Collection[str] | None = None, withheld: Collection[str] = ()
+    ) -> int:
         """Want every course at a destination that has been added, or was not configured for a while.
 
-        Of these sources, or of all; what it has of others is made due too, for that has to be taken back.
+        Of these sources, or of all; what it has of others is made due too, for that has to be taken back. So is what it
+        has of courses in whose state one of the texts `withheld` stands, and what was kept from it without one.
         Returns how many courses it was behind in.
         """
         at = micros(now)
@@ -193,6 +196,10 @@ class Deliveries:
             delivery, (delivery.c.course_id == course.c.course_id) & (delivery.c.destination == destination)
         )
         behind = or_(delivery.c.course_id.is_(None), delivery.c.wanted_counter != course.c.counter)
+        was_withheld = func.coalesce(delivery.c.route, "") == WITHHELD
+        is_withheld = or_(false(), *(course.c.state.contains(text, autoescape=True) for text in withheld))
+        has_plan = delivery.c.course_id.is_not(None)
+        behind = or_(behind, and_(has_plan, or_(and_(was_withheld, ~is_withheld), and_(~was_withheld, is_withheld))))
         if sources is not None:
             theirs = course.c.source.in_(sources)
             kept_away = func.coalesce(delivery.c.route, "") == OTHER_SOURCE

@@ -185,6 +185,8 @@ class HistoryEntry:
     """Why the phase went back; None if it did not."""
 
 
+WITHHELD = "withheld"
+"""Route of a delivery that a label of its course keeps from the destination."""
 OTHER_SOURCE = "other-source"
 """Route of a course whose source the destination does not take, once it has nothing of the course."""
 PATIENT_MISSING = "patient-missing"

@@ -320,7 +320,7 @@ async def test_ehr_that_is_in_trouble_is_left_alone_and_nothing_is_lost(
 ) -> None:
     """Whatever it answers meanwhile; what waits is asked for when the time comes that it asked for."""
     ehr.resources |= NEWEST
-    ehr.faults.append(status(503, **{"Retry-After": "840"}))
+    ehr.faults.append(status(429, **{"Retry-After": "840"}))
     await site.take(named(event, offset) for offset, event in enumerate(WHOLE))
     await site.fetch()
     asked = len(ehr.asked)

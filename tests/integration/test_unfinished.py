@@ -12,21 +12,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.health import serving
-from service.outbound.careplan import render, retract
+from service.outbound.careplan import render, retract, withheld
 from service.outbound.destination import PlanDelivery
 from service.outbound.ehr import EhrDestination
 from service.outbound.ledger import load
 from service.outbound.negotiation import Way
 from service.outbound.terms import EVERYTHING, Taken, Terms, Versions
 from service.rest.client import FhirClient
-from service.rest.errors import Transient
+from service.rest.errors import Permanent, Transient
 from tests import courses
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from starlette.requests import Request
 
+    from service.domain.course import Course
     from service.domain.mappings import Mappings
     from service.outbound.careplan import Plan
 
@@ -152,6 +153,37 @@ async def test_what_was_written_without_an_answer_is_taken_back_when_the_course_
         if each.get("lifecycleStatus", each.get("status")) in {"active", "requested", "proposed", "planned"}
     ]
     assert (1, []) == (unanswered, standing)
+
+
+@pytest.mark.parametrize("make", [retract, withheld])
+async def test_plan_that_can_no_longer_be_taken_back_waits_for_a_person(
+    make: Callable[[Course, Mappings], Plan], shelf: Shelf, mappings: Mappings
+) -> None:
+    """Where the server has come to take nothing, or no Goals; never does it count as taken back."""
+    course = courses.course("anna")
+    less = {kind: taken for kind, taken in EVERYTHING.taken.items() if kind != "Goal"}
+    async with destination(shelf) as ehr:
+        ledger = await attempt(ehr, render(course, mappings), {})
+    for terms in (Terms(Way.CHART_ONLY, {}), Terms(Way.CREATE_UPDATE, less)):
+        async with destination(shelf, terms) as ehr:
+            with pytest.raises(Permanent) as refused:
+                await attempt(ehr, make(course, mappings), ledger, 2)
+            assert "not-taken-back" == refused.value.code
+
+
+async def test_plan_that_is_withheld_leaves_no_texts_of_what_was_found(shelf: Shelf, mappings: Mappings) -> None:
+    """Goals, Tasks and Flags say that they were entered in error; a clinician's note stays."""
+    made = [(each, render(each, mappings)) for each in courses.states().values()]
+    course, plan = next(each for each in made if "Task" in {body["resourceType"] for _, body in each[1].resources})
+    async with destination(shelf) as ehr:
+        ledger = await attempt(ehr, plan, {})
+        for each in shelf.of("Task"):
+            each["note"] = [{"text": "Called."}]
+        await attempt(ehr, withheld(course, mappings), ledger, 2)
+    for each in (*shelf.of("Goal"), *shelf.of("Task"), *shelf.of("Flag")):
+        assert "Entered in error" == each["description" if each["resourceType"] == "Goal" else "code"]["text"]
+        assert each.keys().isdisjoint({"reasonCode", "achievementStatus"})
+    assert {"Called."} == {each["note"][0]["text"] for each in shelf.of("Task")}
 
 
 async def test_goal_that_an_attempt_without_an_answer_sent_is_not_taken_for_a_clinicians(

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service.domain.facts import PatientKey
+from service.domain.state import mark
 from service.outbound.destination import Route
-from service.store import PATIENT_MISSING, Destination, ParkedKind, ParkedState, Pending, Postponed, Write
+from service.store import PATIENT_MISSING, Delivered, Destination, ParkedKind, ParkedState, Pending, Postponed, Write
 from tests.integration.store.samples import (
     BEN,
     EHR,
@@ -303,6 +304,22 @@ async def test_what_is_acknowledged_is_wanted_again_but_for_some_routes(store: S
     assert 0 == await store.deliveries.want_again("ehr", later)
     due = await store.deliveries.claim("ehr", later, 10, LEASE)
     assert {("a", "r1"), ("b", "r1"), ("late", None)} == {(each.course_id, each.seen) for each in due if not each.gone}
+
+
+async def test_rule_that_withholds_is_followed_when_it_changes(store: Store) -> None:
+    """A course that has the label is due, to be taken back; once the rule goes, it is due again; no other ever is."""
+    label, text = "http://terminology.hl7.org/CodeSystem/v3-ActCode|42CFRPart2", b'{"labels":[["s","42CFRPart2"]]}'
+    await write(store, update(replace(course("labelled"), state=text), course("plain")), to=(EHR,))
+    await deliver(store, "ehr", REMOTE)
+    found = [
+        await store.deliveries.bring_up_to_date("ehr", NOW, withheld=(mark(rule),)) for rule in (label, "42CFRPart2")
+    ]
+    (claimed,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    taken_back = Delivered(claimed.course_id, "ehr", claimed.revision, claimed.counter, "withheld", REMOTE)
+    await store.deliveries.acknowledge([taken_back], NOW)
+    found.append(await store.deliveries.bring_up_to_date("ehr", NOW, withheld=(mark("42CFRPart2"),)))
+    found.append(await store.deliveries.bring_up_to_date("ehr", NOW))
+    assert ("labelled", [0, 1, 0, 1]) == (claimed.course_id, found)
 
 
 async def test_counts_tell_phases_parked_and_undelivered(store: Store) -> None:

@@ -109,6 +109,14 @@ def test_server_that_asks_to_wait_is_left_alone_at_once() -> None:
     assert [State.OPEN, State.HALF_OPEN] == [breaker.state(after(29.9)), breaker.state(after(30))]
 
 
+def test_wait_that_one_subject_alone_is_asked_for_holds_for_no_other() -> None:
+    """A 503 that one course provokes again and again; of a second one's, nobody can say that any more."""
+    breaker = Breaker(3, Backoff(first_s=1, longest_s=LONGEST_S))
+    assert [False] * 5 == [breaker.failed(NOW, 30, 0.0, "course", asks_all=False) for _ in range(5)]
+    assert breaker.failed(NOW, 30, 0.0, "another", asks_all=False)
+    assert after(30) == breaker.next_at(NOW)
+
+
 def test_late_answers_do_not_undo_what_the_server_asked_for() -> None:
     """Neither one that went well, nor one that asks for less; one that asks for more prolongs the wait."""
     breaker = Breaker(3, Backoff(first_s=1, longest_s=LONGEST_S))
