@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from service.domain import state
 from service.outbound.acts import fact_of
-from service.outbound.audit import writes
 from service.outbound.careplan import render, retract, withheld
 from service.outbound.destination import PlanDelivery, Progress, Route
 from service.outbound.models import InvalidPlan
@@ -83,6 +82,8 @@ class Refused:
     """Of our content and the destination's, where a conflict between them is why."""
     remote: Mapping[str, Any] | None = None
     """What the destination may hold, where something was written before it failed."""
+    writes: tuple[Write, ...] = ()
+    """What was written, or failed to be, for the audit trail."""
 
 
 Report = Delivered | Postponed | Refused
@@ -242,7 +243,7 @@ class Reconciler:
                 course=claimed.course_id,
                 exc_info=error,
             )
-            return Refused(claimed, FAILED, remote=progress.ledger)
+            return Refused(claimed, FAILED, remote=progress.ledger, writes=_wrote(progress))
 
     async def _tried(self, claimed: Claimed, progress: Progress) -> Report:
         name = self._destination.name
@@ -260,7 +261,9 @@ class Reconciler:
         except Transient as error:
             report = self._postponed(claimed, error, progress)
             if isinstance(error, Conflicting) and claimed.attempts >= CONFLICTS:
-                report = Refused(claimed, CONFLICT, hashes=error.hashes, remote=progress.ledger)
+                report = Refused(
+                    claimed, CONFLICT, hashes=error.hashes, remote=progress.ledger, writes=_wrote(progress)
+                )
         except Exception as error:
             # Whatever else it is, trying the same again would give the same: a person must look.
             reason = error.code if isinstance(error, Permanent) else _REASONS.get(type(error), FAILED)
@@ -268,7 +271,7 @@ class Reconciler:
             if reason == PATIENT_MISSING:
                 wait = FOR_A_PATIENT.wait(claimed.attempts, None, random.random())  # noqa: S311 - spreads load
                 again = self._vitals.now() + wait
-            report = Refused(claimed, reason, again, remote=progress.ledger)
+            report = Refused(claimed, reason, again, remote=progress.ledger, writes=_wrote(progress))
             if isinstance(error, Permanent):
                 self._breaker.succeeded(self._vitals.now())
             log.exception(
@@ -282,7 +285,7 @@ class Reconciler:
                 claimed.counter,
                 route,
                 ledger,
-                _writes(claimed, route, ledger),
+                _writes(claimed, route, progress),
             )
             if route not in _KEPT_BACK:  # what is kept back may not have asked the destination at all
                 self._breaker.succeeded(self._vitals.now())
@@ -324,7 +327,7 @@ class Reconciler:
             claimed.revision,
             claimed.counter,
             claimed.route,
-            _wrote(claimed, progress.ledger),
+            _wrote(progress),
         )
 
     def _tell_state(self) -> None:
@@ -362,7 +365,7 @@ class Reconciler:
                         each.again,
                         hashes=each.hashes,
                         remote=each.remote,
-                        writes=_wrote(each.claimed, each.remote),
+                        writes=each.writes,
                     )
                     self._due = True  # unless it is parked, a newer revision is wanted
         except Exception as error:
@@ -439,13 +442,13 @@ def _may_be_there(claimed: Claimed) -> bool:
     return claimed.attempts > 1 or (told and claimed.route not in _KEPT_BACK)
 
 
-def _writes(claimed: Claimed, route: Route, ledger: Mapping[str, Any]) -> tuple[Write, ...]:
+def _writes(claimed: Claimed, route: Route, progress: Progress) -> tuple[Write, ...]:
     """Return what a delivery wrote, for the audit trail: the resources of a FHIR server, or a topic's record."""
     if route is Route.TOPIC:
         return (Write("create" if claimed.seen is None else "update", "Bundle", claimed.course_id, None),)
-    return _wrote(claimed, ledger)
+    return _wrote(progress)
 
 
-def _wrote(claimed: Claimed, ledger: Mapping[str, Any] | None) -> tuple[Write, ...]:
-    """Return what an attempt wrote at a FHIR server, as far as it got; None: nothing."""
-    return () if ledger is None else tuple(Write(*each) for each in writes(claimed.remote, ledger))
+def _wrote(progress: Progress) -> tuple[Write, ...]:
+    """Return what an attempt wrote at a FHIR server, and what it failed to."""
+    return tuple(Write(*each) for each in progress.writes)

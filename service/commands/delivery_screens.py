@@ -121,7 +121,9 @@ def entry_as_value(entry: AuditEntry) -> dict[str, Any]:
         "counter": entry.counter,
         "route": entry.route,
         "outcome": entry.outcome,
-        "write": None if write is None else write._asdict(),
+        "write": None
+        if write is None
+        else {name: value for name, value in write._asdict().items() if name != "outcome"},
     }
 
 
@@ -139,7 +141,7 @@ def show_trail(console: Console, entries: Sequence[AuditEntry]) -> None:
             entry.route or "–",
             entry.outcome,
             write.action if write else "–",
-            f"{write.resource_type}/{write.resource_id}" if write else "–",
+            f"{write.resource_type}/{write.resource_id or '?'}" if write else "–",
             (write.version if write else None) or "–",
         )
     console.print(table, highlight=False)

@@ -7,21 +7,19 @@ https://profiles.ihe.net/ITI/BALP/
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fhir.resources.R4B.auditevent import AuditEvent
 
 from service.domain.course import COURSE_NAMESPACE, uuid5
 from service.outbound.elements import AUTHOR, Element, instant, source_uri
-from service.outbound.ledger import load, type_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
 
-    from service.outbound.ledger import Remote
-
 Action = Literal["create", "update", "delete"]
+SUCCESS = "success"
 
 _BALP = "https://profiles.ihe.net/ITI/BALP"
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
@@ -31,13 +29,16 @@ _PROFILES: Mapping[Action, str] = {"create": "PatientCreate", "update": "Patient
 
 
 class Write(NamedTuple):
-    """One resource that a delivery created, updated or deleted."""
+    """One resource that a delivery created, updated or deleted, or failed to."""
 
     action: Action
     resource_type: str
-    resource_id: str
+    resource_id: str | None
+    """None where the destination chooses ids and did not answer with one."""
     version: str | None
-    """After the write; None where the destination names none, or it was a delete."""
+    """After the write; None where the destination names none, it was a delete, or it failed."""
+    outcome: str = SUCCESS
+    """`success`, or the reason code of what it failed with: without an answer it may have taken effect all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +58,14 @@ class Audited:
     """The X-Request-Id that the write went out with."""
 
 
-def writes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Write, ...]:
-    """Return what was written between two states of a FHIR destination's ledger, by role.
-
-    What an attempt wrote whose answer was lost counts with the one that found it there.
-    """
-    return tuple(_writes(load(before).remotes, load(after).remotes))
-
-
-def _writes(before: Mapping[str, Remote], after: Mapping[str, Remote]) -> Iterator[Write]:
-    for role, remote in sorted(after.items()):
-        kind, known = type_of(role), before.get(role)
-        if not remote.sure and remote.version is None:
-            continue  # nobody knows whether it was written: whoever finds it there tells of it
-        if known is None or known.id != remote.id or not known.sure:
-            yield Write("create", kind, remote.id, remote.version)
-        elif known.version != remote.version or (remote.version is None and known.digest != remote.digest):
-            yield Write("update", kind, remote.id, remote.version)
-    for role in sorted(before.keys() - after.keys()):
-        yield Write("delete", type_of(role), before[role].id, None)
-
-
 def audit_event(told: Audited) -> Element:
     """Return the AuditEvent of a write, valid FHIR R4. The same write gives the same id."""
-    kind, action = f"{told.write.resource_type}/{told.write.resource_id}", told.write.action
-    version = f"/_history/{told.write.version}" if told.write.version is not None else ""
-    name = f"audit/{told.course_id}/{told.destination}/{told.revision}/{action}/{kind}{version}"
+    write, action = told.write, told.write.action
+    version = f"/_history/{write.version}" if write.version is not None else ""
+    place = f"{write.resource_type}/{write.resource_id}{version}" if write.resource_id is not None else None
+    name = f"audit/{told.course_id}/{told.destination}/{told.revision}/{action}/{place or write.resource_type}"
+    if write.outcome != SUCCESS:
+        name += f"/{write.outcome}/{told.at.isoformat()}"
     resource: Element = {
         "resourceType": "AuditEvent",
         "id": uuid5(COURSE_NAMESPACE, name),
@@ -91,7 +74,7 @@ def audit_event(told: Audited) -> Element:
         "subtype": [{"system": "http://hl7.org/fhir/restful-interaction", "code": action, "display": action}],
         "action": _LETTERS[action],
         "recorded": instant(told.at),
-        "outcome": "0",
+        **({"outcome": "0"} if write.outcome == SUCCESS else {"outcome": "8", "outcomeDesc": write.outcome}),
         "agent": [
             _agent("110153", "Source Role ID", AUTHOR, None),
             _agent("110152", "Destination Role ID", told.destination, told.base),
@@ -103,7 +86,7 @@ def audit_event(told: Audited) -> Element:
         },
         "entity": [
             _entity("1", "Person", "1", "Patient", _patient(told)),
-            _entity("2", "System Object", "4", "Domain Resource", {"reference": f"{kind}{version}"}),
+            _entity("2", "System Object", "4", "Domain Resource", _what(write.resource_type, place)),
             {
                 "what": {"identifier": {"value": told.revision}},
                 "type": {"system": f"{_BALP}/CodeSystem/BasicAuditEntityType", "code": "XrequestId"},
@@ -112,6 +95,10 @@ def audit_event(told: Audited) -> Element:
     }
     AuditEvent.model_validate(resource)
     return resource
+
+
+def _what(kind: str, place: str | None) -> Element:
+    return {"reference": place} if place is not None else {"type": kind, "display": "under an id that was not told"}
 
 
 def _patient(told: Audited) -> Element:

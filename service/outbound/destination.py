@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from service.outbound.acts import Act
+    from service.outbound.audit import Write
     from service.outbound.careplan import Plan
 
 
@@ -40,6 +41,8 @@ class Progress:
 
     ledger: Mapping[str, Any] | None = None
     """What the destination may hold by now, as `Delivered.ledger`; None: what it held before, and nothing more."""
+    writes: list[Write] = field(default_factory=list)
+    """What it wrote or failed to write there, resource by resource, in order; for the audit trail."""
 
 
 @dataclass(frozen=True, slots=True)

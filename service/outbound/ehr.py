@@ -11,6 +11,7 @@ from service.outbound.completed import completed
 from service.outbound.destination import Delivered, Route
 from service.outbound.ledger import Ledger, dump, load, localised, names, references
 from service.outbound.negotiation import BY_ITSELF, Way
+from service.outbound.recording import Recording
 from service.outbound.shapes import shaped
 from service.outbound.terms import EVERYTHING
 from service.outbound.writing import Writing, not_taken_back
@@ -113,7 +114,8 @@ class EhrDestination:
         self, delivery: PlanDelivery, resources: Resources, terms: Terms, ledger: Ledger, unresolved: Collection[str]
     ) -> Delivered:
         plan = delivery.plan
-        writing = Writing(self._client, terms, delivery.revision, delivery.counter, dict(ledger.remotes))
+        client = Recording(self._client, delivery.progress.writes)
+        writing = Writing(client, terms, delivery.revision, delivery.counter, dict(ledger.remotes))
         writing.acts = {act.role: act for act in ledger.acts}
         try:
             route = await self._written(writing, plan, resources, unresolved)

@@ -18,8 +18,8 @@ from service.rest.errors import Permanent
 
 if TYPE_CHECKING:
     from service.outbound.elements import Element
+    from service.outbound.recording import Recording
     from service.outbound.terms import Taken
-    from service.rest.client import FhirClient
     from service.rest.errors import Conflicting
 
 _OVER = frozenset({WITHDRAWN, "superseded"})
@@ -33,7 +33,7 @@ _SPECIAL = str.maketrans({each: f"\\{each}" for each in "\\|,$"})
 class Place:
     """Where a resource is written, and how its type is taken there."""
 
-    client: FhirClient
+    client: Recording
     taken: Taken
     request_id: str
     troubles: list[Conflicting | Permanent] = field(default_factory=list)

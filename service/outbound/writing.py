@@ -12,13 +12,14 @@ from service.outbound.identity import Place, establish, find, query
 from service.outbound.ledger import Remote, digest, type_of
 from service.outbound.merging import RETIRED, STATUS, entries, merge, retired
 from service.outbound.terms import Versions
-from service.rest.client import Conflict, Created, FhirClient, Found
+from service.rest.client import Conflict, Created, Found
 from service.rest.errors import Conflicting, Permanent
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from service.outbound.elements import Element
+    from service.outbound.recording import Recording
     from service.outbound.terms import Taken, Terms
 
 MERGES = 5  # how often one delivery re-reads a resource that somebody keeps changing
@@ -28,7 +29,7 @@ MERGES = 5  # how often one delivery re-reads a resource that somebody keeps cha
 class Writing:
     """What the server holds so far, by role, and what of a clinician's was left as it is."""
 
-    client: FhirClient
+    client: Recording
     terms: Terms
     request_id: str
     counter: int

@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from service.store.values import Claimed, Delivered, Postponed
 
 AGENT = f"ipt-bridge {version('ipt-bridge')}"
-SUCCESS = "success"
 
 
 async def delivered(connection: AsyncConnection, reports: Sequence[Delivered | Postponed], now: int) -> None:
-    """Append each resource that these deliveries wrote, those before a failure too."""
+    """Append each write of these deliveries, those that failed too."""
     rows: list[dict[str, Any]] = [
         {
             "at": now,
@@ -33,7 +32,6 @@ async def delivered(connection: AsyncConnection, reports: Sequence[Delivered | P
             "revision": report.revision,
             "counter": report.counter,
             "route": report.route,
-            "outcome": SUCCESS,
             **write._asdict(),
         }
         for report in reports
@@ -72,7 +70,9 @@ async def of_course(connection: AsyncConnection, course_id: str) -> list[AuditEn
             row.counter,
             row.route,
             row.outcome,
-            None if row.action is None else Write(row.action, row.resource_type, row.resource_id, row.version),
+            None
+            if row.action is None
+            else Write(row.action, row.resource_type, row.resource_id, row.version, row.outcome),
         )
         for row in await connection.execute(statement)
     ]

@@ -166,12 +166,13 @@ class Deliveries:
         key = (claimed.course_id, claimed.destination)
         async with self._connections.writing() as connection:
             row = (await delivery_rows.read(connection, [key])).get(key)
+            # Whoever delivers it by now: what was written was written.
+            made = Delivered(*key, claimed.revision, claimed.counter, writes=writes)
+            await audit_trail.delivered(connection, [made], at)
             if row is None or row.next_attempt is None:
                 return
             if remote is not None:
                 row = replace(row, remote=ledger_text(remote))
-            made = Delivered(*key, claimed.revision, claimed.counter, writes=writes)
-            await audit_trail.delivered(connection, [made], at)
             if row.wanted_counter > claimed.counter:
                 await delivery_rows.save(connection, [delivery_rows.released(row, at)])
                 return

@@ -153,7 +153,7 @@ audit = Table(  # appended to, never changed
     Column("revision", _Id, nullable=False),
     Column("counter", BigInteger, nullable=False),
     Column("route", Text),
-    Column("outcome", Text, nullable=False),  # `success`, or why the destination refused the plan
+    Column("outcome", Text, nullable=False),  # `success`, or what the write failed with, or why the plan was refused
     Column("action", Text),  # create, update or delete; null where nothing was written
     Column("resource_type", Text),
     Column("resource_id", _Id),  # at the destination

@@ -213,13 +213,16 @@ class Claimed:
 
 
 class Write(NamedTuple):
-    """One resource that a delivery wrote at its destination."""
+    """One resource that a delivery wrote at its destination, or failed to."""
 
     action: str
     """`create`, `update` or `delete`."""
     resource_type: str
-    resource_id: str
+    resource_id: str | None
+    """None where the destination chooses ids and did not answer with one."""
     version: str | None
+    outcome: str = "success"
+    """Or the reason code of what the write failed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +238,7 @@ class AuditEntry:
     counter: int
     route: str | None
     outcome: str
-    """`success`, or why the destination refused the plan."""
+    """`success`, or what the write failed with; without a write, why the destination refused the plan."""
     write: Write | None
     """None where nothing was written."""
 

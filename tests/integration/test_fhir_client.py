@@ -18,6 +18,7 @@ from service.outbound.destination import PlanDelivery
 from service.outbound.ehr import EhrDestination
 from service.outbound.identity import Place, establish
 from service.outbound.ledger import digest
+from service.outbound.recording import Recording
 from service.outbound.terms import Taken, Versions
 from service.rest.answers import Refused
 from service.rest.client import Conflict, FhirClient
@@ -363,7 +364,7 @@ async def test_a_duplicate_is_taken_back_or_told_of(
     found = orjson.dumps({"resourceType": "Bundle", "entry": [{"resource": each} for each in held]})
     script.answers += [answer("200 OK", body=found), answer("200 OK", 'ETag: W/"2"')]
     async with FhirClient(script.base) as opened:
-        place = Place(opened, taken, "r")
+        place = Place(Recording(opened, []), taken, "r")
         await establish(place, ours)
     writes = [orjson.loads(each.partition(b"\r\n\r\n")[2]) for each in script.requests if each.startswith(b"PUT")]
     assert ends == [each["status"] for each in writes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from service.health import serving
 from service.outbound.careplan import render, retract, withheld
-from service.outbound.destination import PlanDelivery
+from service.outbound.destination import PlanDelivery, Progress
 from service.outbound.ehr import EhrDestination
 from service.outbound.ledger import load
 from service.outbound.negotiation import Way
@@ -203,3 +203,34 @@ async def test_goal_that_an_attempt_without_an_answer_sent_is_not_taken_for_a_cl
         [each["reference"] for each in sent["addresses"]],
         held.get("addresses", []),
     )
+
+
+async def test_each_write_is_recorded_where_it_is_made_and_what_it_failed_with(
+    shelf: Shelf, mappings: Mappings
+) -> None:
+    """An attempt that fails tells what it wrote, and the resource without an answer; nothing is told of nothing."""
+    plan = render(courses.course("anna"), mappings)
+    shelf.failing = {"Provenance"}
+    async with destination(shelf) as ehr:
+        failed = PlanDelivery(plan.course_id, "r1", 1, plan, (), {})
+        with pytest.raises(Transient):
+            await ehr.deliver(failed)
+        shelf.failing = set()
+        again = replace(failed, ledger=failed.progress.ledger or {}, progress=Progress())
+        delivered = await ehr.deliver(again)
+        for path in shelf.held:  # somebody saves each, and changes nothing of ours
+            shelf.held[path]["meta"]["versionId"] = "7"
+        unchanged = replace(failed, ledger=delivered.ledger, progress=Progress())
+        await ehr.deliver(unchanged)
+
+    told = [(each.action, each.resource_type, each.version, each.outcome) for each in failed.progress.writes]
+    refused = [each for each in told if each[3] == "not-taken"]
+    one_by_one = told[len(refused) :]
+    assert len(plan.resources) == len(refused)
+    assert ("create", "Provenance", None, "http-503") == one_by_one.pop()
+    assert {("create", "1", "success")} == {(action, version, outcome) for action, _, version, outcome in one_by_one}
+    assert len(plan.resources) - 1 == len(one_by_one)
+    assert [("create", "Provenance", "1", "success")] == [
+        (each.action, each.resource_type, each.version, each.outcome) for each in again.progress.writes
+    ]
+    assert [] == unchanged.progress.writes

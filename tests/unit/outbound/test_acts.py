@@ -11,6 +11,7 @@ import pytest
 from service.domain.facts import UNVERSIONED, ActReading, FactKey, merge
 from service.outbound.acts import Act, act_of, fact_of, is_told
 from service.outbound.ledger import Ledger, Remote
+from service.outbound.recording import Recording
 from service.outbound.terms import EVERYTHING
 from service.outbound.writing import Writing
 from service.rest.client import FhirClient
@@ -97,7 +98,9 @@ async def test_an_act_is_noted_once_and_until_it_is_told(
     ledger = Ledger({"goal/phq-9": known}, (), first)
     async with charts() as ehr, FhirClient(ehr.base) as client:
         ehr.resources["Goal/g-1"] = ours | {"lifecycleStatus": status, "meta": {"versionId": "3"}}
-        writing = Writing(client, EVERYTHING, "r", 2, dict(ledger.remotes), acts={act.role: act for act in ledger.acts})
+        writing = Writing(
+            Recording(client, []), EVERYTHING, "r", 2, dict(ledger.remotes), acts={act.role: act for act in ledger.acts}
+        )
         await writing.bring_about("goal/phq-9", ours)
     assert noted == [act.status for act in writing.acts.values()]
     if pending == ("rejected",) and status == "rejected":

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from service.outbound.audit import Audited, Write, audit_event, writes
-from service.outbound.ledger import Ledger, Remote, dump
+from service.outbound.audit import Audited, Write, audit_event
 
 if TYPE_CHECKING:
     from service.outbound.audit import Action
     from service.sandbox.validator import Validator
 
-HELD = Remote("cp-1", "1", "digest", "active", foreign=False)
 TOLD = Audited(
     at=datetime(2026, 3, 4, 10, tzinfo=UTC),
     write=Write("create", "CarePlan", "cp-1", "1"),
@@ -27,35 +25,6 @@ TOLD = Audited(
     patient_id="p-1",
     revision="r1",
 )
-
-
-def ledger(**remotes: Remote) -> dict[str, object]:
-    """Return a ledger as it is kept."""
-    return dump(Ledger(remotes))
-
-
-def test_writes_are_what_a_delivery_changed_in_the_ledger() -> None:
-    """Created, updated, deleted; what has the same version was left alone, though ours changed in what it asks for."""
-    before = ledger(careplan=HELD, provenance=replace(HELD, id="pr-1"), flag=replace(HELD, id="f-1"))
-    after = ledger(
-        careplan=replace(HELD, version="2"),
-        provenance=replace(HELD, id="pr-1", digest="other"),
-        task=replace(HELD, id="t-1"),
-    )
-    assert (
-        Write("update", "CarePlan", "cp-1", "2"),
-        Write("create", "Task", "t-1", "1"),
-        Write("delete", "Flag", "f-1", None),
-    ) == writes(before, after)
-    assert () == writes(after, after)
-
-
-def test_at_a_server_without_versions_content_tells() -> None:
-    """Only there: a version says more."""
-    held = replace(HELD, version=None)
-    after = ledger(careplan=replace(held, digest="other"))
-    assert (Write("update", "CarePlan", "cp-1", None),) == writes(ledger(careplan=held), after)
-    assert () == writes(after, after)
 
 
 @pytest.mark.parametrize("action", ["create", "update", "delete"])
@@ -83,3 +52,15 @@ def test_the_same_write_has_the_same_audit_event() -> None:
     other = replace(TOLD, write=TOLD.write._replace(version="2"))
     assert audit_event(TOLD)["id"] != audit_event(other)["id"]
     assert orjson.dumps(audit_event(TOLD))
+
+
+def test_a_write_that_failed_is_told_with_what_it_failed_with(validator: Validator) -> None:
+    """Without an id, where none was told, and as another event than the write that succeeds later."""
+    failed = replace(TOLD, write=Write("create", "Goal", None, None, "http-503"))
+    event = audit_event(failed)
+    bare = {name: value for name, value in event.items() if name != "meta"}
+    assert [] == [issue for issue in validator.validate(bare) if issue.is_error]
+    assert ("8", "http-503") == (event["outcome"], event["outcomeDesc"])
+    assert {"type": "Goal", "display": "under an id that was not told"} == event["entity"][1]["what"]
+    later = replace(failed, write=Write("create", "Goal", None, None))
+    assert event["id"] != audit_event(later)["id"]
