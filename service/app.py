@@ -128,7 +128,8 @@ def _destination(
     agreement = Agreement(each.name, client, profiles, Wishes(each.profile, each.scores))
     at_once = each.concurrency or settings.deliveries.concurrency
     ehr_of = [source.id for source in settings.sources if source.fhir_base == each.base]
-    return EhrDestination(each.name, client, at_once=at_once, agreement=agreement, ehr_of=ehr_of)
+    deletes = each.retract_by == "delete"
+    return EhrDestination(each.name, client, at_once=at_once, agreement=agreement, ehr_of=ehr_of, deletes=deletes)
 
 
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:

@@ -261,6 +261,9 @@ class FhirDestination(Transport):
     statement fits."""
     scores: bool = False
     """Whether scores go as Observations beside the note, where the server takes no CarePlan but these."""
+    retract_by: Literal["status", "delete"] = "status"
+    """How a plan is taken back: as `entered-in-error`; or deleted, where the server lets it be and nobody else has
+    written to it, else `entered-in-error` too."""
 
 
 Destination = Annotated[KafkaDestination | FhirDestination, Field(discriminator="kind")]

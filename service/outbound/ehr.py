@@ -12,6 +12,7 @@ from service.outbound.destination import Delivered, Route
 from service.outbound.ledger import Ledger, dump, load, localised, names, references
 from service.outbound.negotiation import BY_ITSELF, Way
 from service.outbound.recording import Recording
+from service.outbound.removal import remove
 from service.outbound.shapes import shaped
 from service.outbound.terms import EVERYTHING
 from service.outbound.writing import Writing, not_taken_back
@@ -42,7 +43,7 @@ class EhrDestination:
     elements are replaced; a plan that a clinician ended stays ended.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last are what the configuration says of this destination alone
         self,
         name: str,
         client: FhirClient,
@@ -50,13 +51,18 @@ class EhrDestination:
         at_once: int = 4,
         agreement: Agreement | None = None,
         ehr_of: Collection[str] = (),
+        deletes: bool = False,
     ) -> None:
-        """Without an `agreement` the server is one that takes everything; `ehr_of` are the sources whose EHR it is."""
+        """Without an `agreement` the server is one that takes everything; `ehr_of` are the sources whose EHR it is.
+
+        `deletes`: a plan that is taken back is deleted, where nobody else has written to it and the server lets it be.
+        """
         self.name: Final = name
         self.at_once: Final = at_once
         self._client = client
         self._agreement = agreement
         self._ehr_of = frozenset(ehr_of)
+        self._deletes = deletes
 
     async def follow(self, stop: asyncio.Event, on_change: Callable[[frozenset[Route]], None]) -> None:
         """Ask the server what it takes, at once and again and again, until `stop` is set.
@@ -135,6 +141,8 @@ class EhrDestination:
         if plan.withdrawn:
             told = render(plan.course, plan.mappings)
             absent = await writing.find_again([*resources, *shaped(told, terms)])
+            if self._deletes:
+                absent |= await remove(writing, _ORDER)
         elif writing.is_new and terms.together:
             named = names(resources, writing.remotes, unresolved, plan.source)
             first = [(role, body) for role, body in resources if body["resourceType"] in terms.together]

@@ -14,9 +14,12 @@ from msgspec.structs import replace
 
 from service.domain.course import Answered, Finding, FindingState, FocusArea, Phase, Severity, course_id
 from service.domain.facts import PatientKey
+from service.domain.mapping_files import vendor_profiles
+from service.outbound.agreement import Agreement
 from service.outbound.careplan import Plan, render, retract, withheld
 from service.outbound.destination import Delivered, PlanDelivery, Route
 from service.outbound.ehr import EhrDestination
+from service.outbound.ledger import load, type_of
 from service.rest.client import FhirClient
 from service.rest.errors import Permanent, Transient
 from tests import courses
@@ -357,6 +360,29 @@ async def test_a_withdrawn_course_leaves_nothing_that_looks_true(
     assert "entered-in-error" == held["status"]
     assert not held.keys() & {"activity", "extension"}
     assert "entered-in-error" == (await chart.read(goal_of(course, "goal/phq-9")))["lifecycleStatus"]
+
+
+async def test_a_withdrawn_course_is_deleted_where_that_is_configured(
+    fhir_server: FhirServer, chart: Chart, course: Course, mapping_files: dict[str, bytes], mappings: Mappings
+) -> None:
+    """In an order that its references allow, as the server checks them; each deletion is recorded."""
+    client = FhirClient(fhir_server.base, timeout_s=60)
+    agreement = Agreement("ehr", client, vendor_profiles(mapping_files))
+    await agreement.ask()
+    ehr = EhrDestination("ehr", client, agreement=agreement, deletes=True)
+    reviewed = replace(course, findings=(SAFETY,))
+    first = await ehr.deliver(delivery(render(reviewed, mappings)))
+    retraction = delivery(retract(reviewed, mappings), first)
+    await ehr.deliver(retraction)
+    await ehr.close()
+
+    there = load(first.ledger).remotes
+    assert {"CarePlan", "Goal", "Task", "Flag", "Provenance"} == {type_of(role) for role in there}
+    for role, remote in there.items():
+        with pytest.raises(httpx.HTTPStatusError, match="410"):
+            await chart.read(f"{type_of(role)}/{remote.id}")
+    assert {("delete", "success")} == {(each.action, each.outcome) for each in retraction.progress.writes}
+    assert len(there) == len(retraction.progress.writes)
 
 
 async def test_a_course_with_another_anchor_keeps_its_careplan(

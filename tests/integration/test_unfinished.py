@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FHIR = "application/fhir+json"
 UNSEARCHED = Taken(ours=False, update=True, versions=Versions.CHECKED)
 """A type under the server's ids, which no search finds again."""
+DELETING = replace(EVERYTHING, taken={kind: replace(taken, delete=True) for kind, taken in EVERYTHING.taken.items()})
+"""A server that takes everything, and lets it be deleted."""
 
 
 @dataclass
@@ -44,6 +46,10 @@ class Shelf:
     """By relative reference."""
     failing: set[str] = field(default_factory=set)
     after_writing: bool = False
+    keeping: Mapping[str, int] = field(default_factory=dict)
+    """How it refuses to delete, by type (HTTP status)."""
+    deleted: list[str] = field(default_factory=list)
+    """Types of what was deleted, in order."""
     base: str = ""
 
     async def answer(self, request: Request) -> Response:
@@ -55,6 +61,8 @@ class Shelf:
         if request.method == "GET":
             held = self.held.get(path)
             return Response(status_code=404) if held is None else JSONResponse(held, media_type=FHIR)
+        if request.method == "DELETE":
+            return self._removed(path, kind)
         if kind not in self.failing:
             return self._written(path, await request.json(), request.headers.get("If-Match"))
         if self.after_writing:
@@ -70,6 +78,13 @@ class Shelf:
         self.held[path] = {**body, "id": path.partition("/")[2], "meta": meta}
         headers = {"ETag": f'W/"{version}"', "Location": f"{self.base}/{path}/_history/{version}"}
         return Response(status_code=200 if before else 201, headers=headers)
+
+    def _removed(self, path: str, kind: str) -> Response:
+        if kind in self.keeping:
+            return Response(status_code=self.keeping[kind], media_type=FHIR)
+        del self.held[path]
+        self.deleted.append(kind)
+        return Response(status_code=204)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """Return what it holds of a type."""
@@ -91,7 +106,7 @@ class Stated:
 async def shelf() -> AsyncIterator[Shelf]:
     """An empty server."""
     made = Shelf()
-    everything = ["GET", "POST", "PUT"]
+    everything = ["GET", "POST", "PUT", "DELETE"]
     routes = [Route(path, made.answer, methods=everything) for path in ("/fhir", "/fhir/{kind}", "/fhir/{kind}/{id}")]
     async with serving(Starlette(routes=routes), "127.0.0.1", 0) as url:
         made.base = f"{url}/fhir"
@@ -99,9 +114,11 @@ async def shelf() -> AsyncIterator[Shelf]:
 
 
 @asynccontextmanager
-async def destination(shelf: Shelf, terms: Terms = EVERYTHING) -> AsyncIterator[EhrDestination]:
+async def destination(
+    shelf: Shelf, terms: Terms = EVERYTHING, *, deletes: bool = False
+) -> AsyncIterator[EhrDestination]:
     """Open the server as a destination on these terms."""
-    opened = EhrDestination("ehr", FhirClient(shelf.base), agreement=Stated(terms))  # type: ignore[arg-type] # asks nobody
+    opened = EhrDestination("ehr", FhirClient(shelf.base), agreement=Stated(terms), deletes=deletes)  # type: ignore[arg-type] # asks nobody
     try:
         yield opened
     finally:
@@ -234,3 +251,43 @@ async def test_each_write_is_recorded_where_it_is_made_and_what_it_failed_with(
         (each.action, each.resource_type, each.version, each.outcome) for each in again.progress.writes
     ]
     assert [] == unchanged.progress.writes
+
+
+async def test_plan_whose_course_is_gone_is_deleted_where_that_is_configured(shelf: Shelf, mappings: Mappings) -> None:
+    """What refers goes first; done again, nothing is made only to be in error."""
+    course = courses.course("anna")
+    async with destination(shelf, DELETING, deletes=True) as ehr:
+        ledger = await attempt(ehr, render(course, mappings), {})
+        ledger = await attempt(ehr, retract(course, mappings), ledger, 2)
+        first = load(ledger).remotes
+        await attempt(ehr, retract(course, mappings), ledger, 3)
+    assert ({}, {}) == (first, shelf.held)
+    referred_to = ["Goal", "CarePlan", "Task", "Flag", "Provenance"]
+    assert sorted(shelf.deleted, key=referred_to.index, reverse=True) == shelf.deleted
+    assert {"Goal", "CarePlan", "Provenance"} <= set(shelf.deleted)
+
+
+@pytest.mark.parametrize("status", [405, 409])
+async def test_what_the_server_does_not_let_be_deleted_is_entered_in_error(
+    status: int, shelf: Shelf, mappings: Mappings
+) -> None:
+    """By rule of the server, or because others refer to it; what it refers to stays with it."""
+    course, shelf.keeping = courses.course("anna"), {"CarePlan": status}
+    async with destination(shelf, DELETING, deletes=True) as ehr:
+        ledger = await attempt(ehr, render(course, mappings), {})
+        await attempt(ehr, retract(course, mappings), ledger, 2)
+    assert {"CarePlan", "Goal"} == {each["resourceType"] for each in shelf.held.values()}
+    assert {"entered-in-error"} == {each.get("lifecycleStatus", each.get("status")) for each in shelf.held.values()}
+
+
+async def test_plan_that_a_clinician_has_written_to_is_never_deleted(shelf: Shelf, mappings: Mappings) -> None:
+    """Their words stay, with a status that says that ours were in error."""
+    course = courses.course("anna")
+    async with destination(shelf, DELETING, deletes=True) as ehr:
+        ledger = await attempt(ehr, render(course, mappings), {})
+        (held,) = shelf.of("CarePlan")
+        path = f"CarePlan/{held['id']}"
+        shelf.held[path] = {**held, "note": [{"text": "Call the school."}], "meta": {**held["meta"], "versionId": "2"}}
+        await attempt(ehr, retract(course, mappings), ledger, 2)
+    (kept,) = shelf.of("CarePlan")
+    assert ([], "entered-in-error", [{"text": "Call the school."}]) == (shelf.deleted, kept["status"], kept["note"])
