@@ -5,18 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import pytest
 
 from service.domain.facts import UNVERSIONED, ActReading, FactKey, merge
 from service.outbound.acts import Act, act_of, fact_of, is_told
-from service.outbound.ledger import Ledger, Remote
+from service.outbound.careplan import render
+from service.outbound.destination import PlanDelivery
+from service.outbound.ehr import EhrDestination
+from service.outbound.ledger import Ledger, Remote, dump, load
 from service.outbound.recording import Recording
 from service.outbound.terms import EVERYTHING
 from service.outbound.writing import Writing
 from service.rest.client import FhirClient
+from service.rest.errors import Permanent
 from tests import courses
 from tests.charts import charts
+
+if TYPE_CHECKING:
+    from service.domain.mappings import Mappings
 
 SEEN = datetime(2026, 3, 9, 8, tzinfo=UTC)
 PLAN = {
@@ -105,3 +113,23 @@ async def test_an_act_is_noted_once_and_until_it_is_told(
     assert noted == [act.status for act in writing.acts.values()]
     if pending == ("rejected",) and status == "rejected":
         assert first == tuple(writing.acts.values())
+
+
+async def test_an_act_that_was_seen_outlives_a_delivery_that_fails(mappings: Mappings) -> None:
+    """What it learnt stays in the ledger: the next one reads a version that may be our own."""
+    course = courses.course()
+    plan = render(course, mappings)
+    (ours,) = [body for role, body in plan.resources if role == "careplan"]
+    known = Remote(ours["id"], "1", "before", "active", foreign=True)
+    delivery = PlanDelivery(course.id, "r", 2, plan, (), dump(Ledger({"careplan": known})))
+    async with charts() as ehr:
+        theirs = ours | {"title": "Theirs", "status": "revoked", "meta": {"versionId": "7"}}
+        ehr.resources |= {f"{body['resourceType']}/{body['id']}": body for _, body in plan.resources}
+        ehr.resources[f"CarePlan/{ours['id']}"] = theirs
+        place = EhrDestination("ehr", FhirClient(ehr.base))
+        with pytest.raises(Permanent):
+            await place.deliver(delivery)
+        await place.close()
+    assert delivery.progress.ledger is not None
+    (act,) = load(delivery.progress.ledger).acts
+    assert ("careplan", "revoked", "7") == (act.role, act.status, act.version)
