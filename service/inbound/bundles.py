@@ -49,7 +49,10 @@ def open_bundle(
         raise Unreadable(Reason.TOO_MANY_ENTRIES, f"{path}.entry")
     assembled = parse_time(bundle.get("timestamp") or _object(bundle.get("meta")).get("lastUpdated"), source.time_zone)
     local = _local(entries)
+    undone = _undone(entries) if bundle.get("type") == "history" else ()
     for index, entry in enumerate(entries):
+        if index in undone:
+            continue
         where = f"{path}.entry[{index}]"
         if not isinstance(entry, dict):
             yield Unreadable(Reason.WRONG_TYPE, where)
@@ -64,6 +67,37 @@ def open_bundle(
         change = open_entry(entry, where, source, assembled, local)
         if change is not None:
             yield change
+
+
+def _undone(entries: list[Any]) -> frozenset[int]:
+    """Return the places of a history's deletes that give no time, and that a later version of the resource undid.
+
+    The time of the Bundle would make them the newest word on it. A history has the newest first; where both entries
+    tell their version, that decides.
+    """
+    later: dict[tuple[str, str], int] = {}
+    found = []
+    for index, entry in enumerate(entries):
+        whole = _object(entry)
+        request, response = _object(whole.get("request")), _object(whole.get("response"))
+        place = _place(whole, request, response, None)
+        if place is None:
+            continue
+        key = place.resource_type, place.resource_id
+        version = _number(_version(response.get("etag")) or place.version_id)
+        if request.get("method") != "DELETE":
+            later[key] = max(version, later.get(key, version))
+        elif not response.get("lastModified"):
+            found.append((index, key, version, key in later))
+    return frozenset(
+        index
+        for index, key, version, follows in found
+        if (later.get(key, 0) > version if version and later.get(key) else follows)
+    )
+
+
+def _number(version: str | None) -> int:
+    return int(version) if version is not None and version.isdecimal() else 0
 
 
 def open_entry(

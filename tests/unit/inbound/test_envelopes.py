@@ -184,6 +184,36 @@ def test_entry_gives_version_and_time_of_a_deleted_resource(
     assert ("4", datetime(2026, 3, 1, 8, 30, tzinfo=UTC)) == (opened.version_id, opened.last_updated)
 
 
+@pytest.mark.parametrize("versions", [(3, 2, 1), (1, 2, 3), (None, None, None)], ids=["newest first", "last", "none"])
+def test_delete_that_a_history_undoes_is_no_news(
+    open_value: Callable[..., list[Change | Unreadable]], versions: tuple[int | None, ...]
+) -> None:
+    """Servers give a delete no time: the Bundle's would make it the newest word on a resource written again since."""
+    methods = {3: "PUT", 2: "DELETE", 1: "POST"}
+    entries = []
+    for place, version in enumerate(versions):
+        written = version or 3 - place
+        response = {} if version is None else {"etag": f'W/"{version}"'}
+        entry: dict[str, Any] = {"request": {"method": methods[written], "url": "Encounter/e-1"}, "response": response}
+        if written != 2:
+            entry["resource"] = {"resourceType": "Encounter", "id": "e-1", "meta": {"versionId": str(written)}}
+        entries.append(entry)
+    opened = open_value({"resourceType": "Bundle", "type": "history", "entry": entries})
+    told = [change.operation for change in opened if isinstance(change, Change)]
+    assert {Operation.UPDATE, Operation.CREATE} == set(told)
+    assert 2 == len(told)
+
+
+def test_delete_that_a_history_ends_with_stands(open_value: Callable[..., list[Change | Unreadable]]) -> None:
+    """Newest first: nothing was written after it."""
+    entries = [
+        {"request": {"method": "DELETE", "url": "Encounter/e-1/_history/2"}},
+        {"request": {"method": "POST", "url": "Encounter"}, "resource": {"resourceType": "Encounter", "id": "e-1"}},
+    ]
+    opened = open_value({"resourceType": "Bundle", "type": "history", "entry": entries})
+    assert Operation.DELETE in [change.operation for change in opened if isinstance(change, Change)]
+
+
 def test_bundle_time_stands_in_where_an_entry_has_none(open_value: Callable[..., list[Change | Unreadable]]) -> None:
     """A collection says when it was put together."""
     (opened,) = open_value(bundle({"resource": encounter()}, timestamp=LAST_MODIFIED))
