@@ -349,11 +349,11 @@ class Intake:
         projected = None
         later: dict[PatientKey, Changes] = {}
         async with AsyncExitStack() as stack:
-            now = self._now()
             # Numbers of events are never lost; counts of a second may be, rather than a statement for each record.
-            is_told = bool(told.numbers) or now >= self._tell_after
+            is_told = bool(told.numbers) or self._now() >= self._tell_after
             whole = await stack.enter_async_context(self._telling(told)) if is_told else Tally()
             transaction = await stack.enter_async_context(self._store.transaction())
+            now = self._now()
             facts = batch.facts + await self._markers(transaction, batch)
             editions, changes, effects = await self._merge(transaction, facts, put_off=put_off)
             if put_off:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from service.sandbox.encounters import OFFICE_VISIT
 from service.sandbox.events import Event, instant
 from service.sandbox.patients import generate, stream
 from service.sandbox.stories import Archetype
-from service.store import StoreError
+from service.store import Store, StoreError
 from service.store.dialects import create_engine
 from tests.property.strategies import START
 from tests.synthetic import read
@@ -24,10 +25,10 @@ from tests.workers import END, PLANS, Clock, expected, projected, recorded, stor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
     from typing import Any
 
     from service.domain.mappings import Mappings
-    from service.store import Store
     from tests.workers import Worker
 
 PATIENTS = generate(7, 6, START)
@@ -178,6 +179,21 @@ async def test_fact_of_a_failed_transaction_counts_once(one: Worker, url: str) -
             await one.take(weekly(1, 12))
     await one.take(weekly(1, 12))
     assert 12 == one.counted("facts", source="main", effect="merged")
+
+
+async def test_batch_is_projected_as_of_when_the_database_was_its_own(
+    tmp_path: Path, mappings: Mappings, clock: Clock
+) -> None:
+    """Not as of when it began to wait for another's transaction: an older projection would follow a newer one."""
+    async with await Store.open(f"sqlite:///{tmp_path}/store.sqlite") as store:
+        await store.migrate()
+        taking = worker(store, mappings, clock)
+        async with store.transaction():
+            waiting = asyncio.create_task(taking.take(weekly(1, 4)))
+            await asyncio.sleep(0.2)
+            clock.at += timedelta(hours=1)
+        await waiting
+        assert clock.at == (await recorded(store, "b1")).projected_as_of
 
 
 async def test_batch_that_says_nothing_new_changes_no_course(one: Worker, two: Worker) -> None:
