@@ -31,6 +31,18 @@ from service.domain.facts import PatientKey
 FIRST_SESSION = datetime(2026, 1, 6, 9, 0, tzinfo=UTC)
 
 _RATED = (date(2026, 1, 6), date(2026, 3, 3), "QuestionnaireResponse/a", "QuestionnaireResponse/f-9")
+SAFETY = Finding(
+    id="safety.self-harm-item/x",
+    rule="safety.self-harm-item",
+    version=1,
+    severity=Severity.CRITICAL,
+    raised=date(2026, 3, 4),
+    due=date(2026, 3, 4),
+    values=(("instrument", "phq-9"), ("on", "2026-03-04"), ("item", 9)),
+    facts=("QuestionnaireResponse/x",),
+    source="kroenke-2001",
+)
+"""Of an answer about self-harm: a plan with it has a Task and a Flag."""
 
 
 def session(place: int, **fields: Any) -> Session:  # noqa: ANN401 - any field of a session

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 
-from service.domain.course import Answered, Finding, FindingState, FocusArea, Phase, Severity, course_id
+from service.domain.course import Answered, FindingState, FocusArea, Phase, course_id
 from service.domain.facts import PatientKey
 from service.domain.mapping_files import vendor_profiles
 from service.outbound.agreement import Agreement
@@ -23,6 +23,7 @@ from service.outbound.ledger import load, type_of
 from service.rest.client import FhirClient
 from service.rest.errors import Permanent, Transient
 from tests import courses
+from tests.courses import SAFETY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -33,17 +34,6 @@ if TYPE_CHECKING:
 
 NOTE = {"text": "Spoke with the partner by phone"}
 WALK = {"detail": {"status": "not-started", "description": "Walk every day"}}
-SAFETY = Finding(
-    id="safety.self-harm-item/x",
-    rule="safety.self-harm-item",
-    version=1,
-    severity=Severity.CRITICAL,
-    raised=date(2026, 3, 4),
-    due=date(2026, 3, 4),
-    values=(("instrument", "phq-9"), ("on", "2026-03-04"), ("item", 9)),
-    facts=("QuestionnaireResponse/x",),
-    source="kroenke-2001",
-)
 CONDITION = {
     "resourceType": "Condition",
     "clinicalStatus": {

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 from msgspec.structs import replace
 
-from service.domain.course import Finding, Measure, Phase, Severity
+from service.domain.course import Measure, Phase
 from service.domain.mapping_files import vendor_profiles
 from service.outbound.careplan import render, retract, withheld
 from service.outbound.destination import Delivered
 from service.rest.errors import Permanent, Transient
 from tests import courses
+from tests.courses import SAFETY
 from tests.ehrs import Records, course_of, delivery, destination, masked, statement
 
 if TYPE_CHECKING:
@@ -29,17 +30,6 @@ if TYPE_CHECKING:
 NOTE = [{"text": "Spoke with the partner by phone"}]
 DOCUMENTS = "documents-only"
 UNCONDITIONAL = {"conditionalCreate": False, "conditionalUpdate": False}
-SAFETY = Finding(
-    id="safety.self-harm-item/x",
-    rule="safety.self-harm-item",
-    version=1,
-    severity=Severity.CRITICAL,
-    raised=date(2026, 3, 4),
-    due=date(2026, 3, 4),
-    values=(("instrument", "phq-9"), ("on", "2026-03-04"), ("item", 9)),
-    facts=("QuestionnaireResponse/x",),
-    source="kroenke-2001",
-)
 
 
 class Clinic:
