@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from service.domain.forms import FHIR_BASE
 from service.outbound.careplan import WITHDRAWN_TEXT
-from service.outbound.elements import AUTHOR, COURSE_IDENTIFIER
-from service.outbound.wording import own
+from service.outbound.owned import LISTS, MARKED, VALUES, entries, is_our_note, items, key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from service.outbound.elements import Element
 
@@ -41,48 +39,6 @@ _SAYING = {"Goal": "description", "Task": "code", "Flag": "code"}
 _NAMING = ("resourceType", "id", "identifier", "category", "basedOn", "intent", "focus", "for", "subject", "startDate")
 """Elements that name a resource, and nothing that was found."""
 
-# Top-level elements that are ours. In lists, entries that others added stay.
-_VALUES = {
-    "CarePlan": ("text", "intent", "title", "description", "subject", "period", "created"),
-    "Goal": ("text", "achievementStatus", "description", "subject", "startDate", "statusDate", "expressedBy"),
-    "Task": (
-        "text",
-        "intent",
-        "priority",
-        "code",
-        "description",
-        "focus",
-        "for",
-        "authoredOn",
-        "reasonCode",
-        "restriction",
-    ),
-    "Flag": ("text", "code", "subject", "period"),
-    "Provenance": ("target", "recorded", "policy", "agent", "entity"),  # nobody else's: policies are bare strings
-    "Communication": ("text", "priority", "subject", "sent", "payload"),
-    "DocumentReference": ("type", "subject", "date", "author", "description", "content"),
-    "Observation": ("code", "subject", "effectiveDateTime", "valueQuantity", "interpretation"),
-}
-_LISTS = {
-    "CarePlan": (
-        "contained",
-        "extension",
-        "identifier",
-        "category",
-        "addresses",
-        "goal",
-        "activity",
-        "contributor",
-        "replaces",
-    ),
-    "Goal": ("extension", "identifier", "category", "addresses", "target"),
-    "Task": ("extension", "identifier", "basedOn"),
-    "Flag": ("extension", "identifier", "category"),
-    "Provenance": (),
-    "Communication": ("identifier", "basedOn", "category", "about", "recipient", "reasonCode"),
-    "DocumentReference": ("identifier", "category", "securityLabel", "relatesTo"),
-    "Observation": ("identifier", "category", "derivedFrom"),
-}
 _META_LISTS = ("profile", "security", "tag")
 _LABELS = ("security", "tag")
 _SERVERS_OWN = ("versionId", "lastUpdated")
@@ -121,14 +77,14 @@ def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str |
     """
     kind = ours["resourceType"]
     resource = dict(remote)
-    for name in _VALUES[kind]:
+    for name in VALUES[kind]:
         if name in ours:
             resource[name] = ours[name]
         else:
             resource.pop(name, None)
     mine = {*sent, *entries(ours)}
-    for name in _LISTS[kind]:
-        combined = _combined(name, ours.get(name, []), _list(remote.get(name)), mine)
+    for name in LISTS[kind]:
+        combined = _combined(name, ours.get(name, []), items(remote.get(name)), mine)
         if combined:
             resource[name] = combined
         else:
@@ -175,16 +131,6 @@ def _blank(remote: Element, sent: Collection[str]) -> Element:
     return merge(blank | {STATUS[kind]: _ENTERED_IN_ERROR}, remote, sent=sent, asked=None).resource
 
 
-def entries(ours: Element) -> tuple[str, ...]:
-    """Return the keys of our entries in lists where only remembering tells ours from a clinician's."""
-    return tuple(
-        f"{name}:{_key(entry)}"
-        for name in _LISTS[ours["resourceType"]]
-        if name not in _MARKED
-        for entry in ours.get(name, [])
-    )
-
-
 def canonical(resource: Element) -> bytes:
     """Return a resource's content without its meta, so that equal content gives equal bytes."""
     content = {name: value for name, value in resource.items() if name != "meta"}
@@ -203,10 +149,10 @@ def _status(kind: str, wanted: str, remote: object, asked: str | None) -> tuple[
 
 
 def _combined(name: str, ours: list[Element], remote: list[Any], mine: Collection[str]) -> list[Any]:
-    marked = _MARKED.get(name)
+    marked = MARKED.get(name)
 
     def is_ours(entry: Element) -> bool:
-        return marked(entry) if marked else f"{name}:{_key(entry)}" in mine
+        return marked(entry) if marked else f"{name}:{key(entry)}" in mine
 
     others = [entry for entry in remote if not (isinstance(entry, dict) and is_ours(entry))]
     if name == "activity":
@@ -217,7 +163,7 @@ def _combined(name: str, ours: list[Element], remote: list[Any], mine: Collectio
 def _with_notes(ours: list[Element], remote: list[Any]) -> list[Element]:
     """Return our activities with the progress notes that others put on them."""
     notes = {
-        entry["id"]: [note for note in _list(entry.get("progress")) if not _is_our_note(note)]
+        entry["id"]: [note for note in items(entry.get("progress")) if not is_our_note(note)]
         for entry in remote
         if isinstance(entry, dict) and isinstance(entry.get("id"), str)
     }
@@ -226,10 +172,6 @@ def _with_notes(ours: list[Element], remote: list[Any]) -> list[Element]:
         foreign = notes.get(entry["id"], [])
         noted.append({**entry, "progress": [*entry.get("progress", []), *foreign]} if foreign else entry)
     return noted
-
-
-def _is_our_note(note: object) -> bool:
-    return isinstance(note, dict) and note.get("authorString") == AUTHOR
 
 
 def _meta(ours: Element, remote: object) -> Element:
@@ -241,8 +183,8 @@ def _meta(ours: Element, remote: object) -> Element:
         meta["source"] = ours["source"]
     for name in _META_LISTS:
         own_entries = ours.get(name, [])
-        keys = {_key(entry) for entry in own_entries}
-        combined = [*own_entries, *(entry for entry in _list(meta.get(name)) if _key(entry) not in keys)]
+        keys = {key(entry) for entry in own_entries}
+        combined = [*own_entries, *(entry for entry in items(meta.get(name)) if key(entry) not in keys)]
         if combined:
             meta[name] = combined
     return meta
@@ -252,64 +194,8 @@ def _says(remote: object, ours: Element) -> bool:
     """Whether the server's meta has our labels, tags and source; it may have more, and profiles are its own affair."""
     meta = remote if isinstance(remote, dict) else {}
     for name in _LABELS:
-        held = {_key(entry) for entry in _list(meta.get(name))}
-        if any(_key(entry) not in held for entry in ours.get(name, [])):
+        held = {key(entry) for entry in items(meta.get(name))}
+        if any(key(entry) not in held for entry in ours.get(name, [])):
             return False
     # HAPI puts `#` and the request's id after the source that it was told.
     return "source" not in ours or str(meta.get("source")).partition("#")[0] == ours["source"].partition("#")[0]
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _is_our_extension(entry: Element) -> bool:
-    return str(entry.get("url", "")).startswith(f"{FHIR_BASE}/StructureDefinition/")
-
-
-def _is_our_identifier(entry: Element) -> bool:
-    return entry.get("system") == COURSE_IDENTIFIER
-
-
-def _is_our_activity(entry: Element) -> bool:
-    detail = entry.get("detail")
-    systems = list(_systems(detail.get("code"))) if isinstance(detail, dict) else []
-    return own("session-kind") in systems or own("plan-part") in systems
-
-
-def _is_our_contained(entry: Element) -> bool:
-    return any(_is_our_identifier(each) for each in _list(entry.get("identifier")) if isinstance(each, dict))
-
-
-_MARKED = {
-    "contained": _is_our_contained,
-    "extension": _is_our_extension,
-    "identifier": _is_our_identifier,
-    "activity": _is_our_activity,
-}
-"""Lists whose entries say themselves whether they are ours."""
-
-
-def _systems(concept: object) -> Iterable[object]:
-    codings = concept.get("coding") if isinstance(concept, dict) else None
-    return [coding.get("system") for coding in _list(codings) if isinstance(coding, dict)]
-
-
-def _key(entry: object) -> str:
-    """Return what names a list entry: what it refers to, else its codes, else its whole content."""
-    if not isinstance(entry, dict):
-        return str(entry)
-    reference = entry.get("reference")
-    if isinstance(reference, str):
-        # Some servers answer with absolute references where relative ones were sent.
-        return "/".join(reference.split("/")[-2:])
-    identifier = entry.get("identifier")
-    if isinstance(identifier, dict):
-        return str(identifier.get("value"))
-    coded = entry.get("measure", entry)
-    codings = coded.get("coding") if isinstance(coded, dict) else None
-    if isinstance(codings, list):
-        return "+".join(sorted(f"{c.get('system')}|{c.get('code')}" for c in codings if isinstance(c, dict)))
-    if "system" in entry or "code" in entry:
-        return f"{entry.get('system')}|{entry.get('code')}"
-    return "" if set(entry) == {"dueDate"} else orjson.dumps(entry, option=orjson.OPT_SORT_KEYS).decode()

@@ -10,7 +10,8 @@ from service.outbound.additions import add
 from service.outbound.careplan import WITHDRAWN
 from service.outbound.identity import Place, establish, find, query
 from service.outbound.ledger import Remote, digest, type_of
-from service.outbound.merging import RETIRED, STATUS, entries, merge, retired
+from service.outbound.merging import RETIRED, STATUS, merge, retired
+from service.outbound.owned import entries
 from service.outbound.terms import Versions
 from service.rest.client import Conflict, Created, Found
 from service.rest.errors import Conflicting, Permanent

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from service.domain.course import Finding, Severity
 from service.outbound.careplan import render
-from service.outbound.merging import canonical, entries, merge, retired
+from service.outbound.merging import canonical, merge, retired
+from service.outbound.owned import entries
 from tests import courses
 
 if TYPE_CHECKING:

@@ -1,0 +1,133 @@
+"""Which elements and list entries of a plan's resources are ours, and by what an entry is known again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from service.domain.forms import FHIR_BASE
+from service.outbound.elements import AUTHOR, COURSE_IDENTIFIER
+from service.outbound.wording import own
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from service.outbound.elements import Element
+
+
+VALUES = {
+    "CarePlan": ("text", "intent", "title", "description", "subject", "period", "created"),
+    "Goal": ("text", "achievementStatus", "description", "subject", "startDate", "statusDate", "expressedBy"),
+    "Task": (
+        "text",
+        "intent",
+        "priority",
+        "code",
+        "description",
+        "focus",
+        "for",
+        "authoredOn",
+        "reasonCode",
+        "restriction",
+    ),
+    "Flag": ("text", "code", "subject", "period"),
+    "Provenance": ("target", "recorded", "policy", "agent", "entity"),  # nobody else's: policies are bare strings
+    "Communication": ("text", "priority", "subject", "sent", "payload"),
+    "DocumentReference": ("type", "subject", "date", "author", "description", "content"),
+    "Observation": ("code", "subject", "effectiveDateTime", "valueQuantity", "interpretation"),
+}
+"""Top-level elements that are ours, by resource type; a list among them is ours as a whole."""
+LISTS = {
+    "CarePlan": (
+        "contained",
+        "extension",
+        "identifier",
+        "category",
+        "addresses",
+        "goal",
+        "activity",
+        "contributor",
+        "replaces",
+    ),
+    "Goal": ("extension", "identifier", "category", "addresses", "target"),
+    "Task": ("extension", "identifier", "basedOn"),
+    "Flag": ("extension", "identifier", "category"),
+    "Provenance": (),
+    "Communication": ("identifier", "basedOn", "category", "about", "recipient", "reasonCode"),
+    "DocumentReference": ("identifier", "category", "securityLabel", "relatesTo"),
+    "Observation": ("identifier", "category", "derivedFrom"),
+}
+"""Lists in which entries that others added stay beside ours, by resource type."""
+
+
+def entries(ours: Element) -> tuple[str, ...]:
+    """Return the keys of our entries in lists where only remembering tells ours from a clinician's."""
+    return tuple(
+        f"{name}:{key(entry)}"
+        for name in LISTS[ours["resourceType"]]
+        if name not in MARKED
+        for entry in ours.get(name, [])
+    )
+
+
+def is_our_note(note: object) -> bool:
+    """Return whether we wrote an annotation."""
+    return isinstance(note, dict) and note.get("authorString") == AUTHOR
+
+
+def items(value: object) -> list[Any]:
+    """Return what should be a list as one: nothing for anything else."""
+    return value if isinstance(value, list) else []
+
+
+def _is_our_extension(entry: Element) -> bool:
+    return str(entry.get("url", "")).startswith(f"{FHIR_BASE}/StructureDefinition/")
+
+
+def _is_our_identifier(entry: Element) -> bool:
+    return entry.get("system") == COURSE_IDENTIFIER
+
+
+def _is_our_activity(entry: Element) -> bool:
+    detail = entry.get("detail")
+    systems = list(_systems(detail.get("code"))) if isinstance(detail, dict) else []
+    return own("session-kind") in systems or own("plan-part") in systems
+
+
+def _is_our_contained(entry: Element) -> bool:
+    return any(_is_our_identifier(each) for each in items(entry.get("identifier")) if isinstance(each, dict))
+
+
+def _systems(concept: object) -> Iterable[object]:
+    codings = concept.get("coding") if isinstance(concept, dict) else None
+    return [coding.get("system") for coding in items(codings) if isinstance(coding, dict)]
+
+
+def key(entry: object) -> str:
+    """Return what names a list entry: what it refers to, else its codes, else its whole content."""
+    if not isinstance(entry, dict):
+        return str(entry)
+    reference = entry.get("reference")
+    if isinstance(reference, str):
+        # Some servers answer with absolute references where relative ones were sent.
+        return "/".join(reference.split("/")[-2:])
+    identifier = entry.get("identifier")
+    if isinstance(identifier, dict):
+        return str(identifier.get("value"))
+    coded = entry.get("measure", entry)
+    codings = coded.get("coding") if isinstance(coded, dict) else None
+    if isinstance(codings, list):
+        return "+".join(sorted(f"{c.get('system')}|{c.get('code')}" for c in codings if isinstance(c, dict)))
+    if "system" in entry or "code" in entry:
+        return f"{entry.get('system')}|{entry.get('code')}"
+    return "" if set(entry) == {"dueDate"} else orjson.dumps(entry, option=orjson.OPT_SORT_KEYS).decode()
+
+
+MARKED = {
+    "contained": _is_our_contained,
+    "extension": _is_our_extension,
+    "identifier": _is_our_identifier,
+    "activity": _is_our_activity,
+}
+"""Lists whose entries say themselves whether they are ours."""
