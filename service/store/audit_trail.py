@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, select
 
+from service.store.compiled import Compiled
+from service.store.dialects import Incoming
 from service.store.instants import instant
 from service.store.tables import audit
 from service.store.values import AuditEntry, Write
@@ -21,24 +24,43 @@ if TYPE_CHECKING:
 AGENT = f"ipt-bridge {version('ipt-bridge')}"
 
 
+_COLUMNS = [each for each in audit.c if each is not audit.c.id]
+
+
+class _Statements:
+    """The statements of one dialect."""
+
+    def __init__(self, dialect: str) -> None:
+        self.rows = Incoming(dialect, *_COLUMNS)
+        self.append = Compiled(insert(audit).from_select([each.name for each in _COLUMNS], select(self.rows.rows)))
+
+
+_statements = cache(_Statements)
+
+
 async def delivered(connection: AsyncConnection, reports: Sequence[Delivered | Postponed], now: int) -> None:
     """Append each write of these deliveries, those that failed too."""
-    rows: list[dict[str, Any]] = [
-        {
-            "at": now,
-            "agent": AGENT,
-            "course_id": report.course_id,
-            "destination": report.destination,
-            "revision": report.revision,
-            "counter": report.counter,
-            "route": report.route,
-            **write._asdict(),
-        }
+    rows = [
+        (
+            now,
+            AGENT,
+            report.course_id,
+            report.destination,
+            report.revision,
+            report.counter,
+            report.route,
+            write.outcome,
+            write.action,
+            write.resource_type,
+            write.resource_id,
+            write.version,
+        )
         for report in reports
         for write in report.writes
     ]
     if rows:
-        await connection.execute(insert(audit), rows)
+        statements = _statements(connection.dialect.name)
+        await statements.append.rows(connection, statements.rows.bind(rows))
 
 
 async def refused(connection: AsyncConnection, claimed: Claimed, reason: str, now: int) -> None:

@@ -213,7 +213,9 @@ class _Statements:
             storing.on_conflict_do_update(
                 index_elements=[course.c.course_id],
                 set_={
-                    **{name: new[name] for name in names},
+                    # Not the key: to set it locks the row against those who refer to it, and an acknowledgement that
+                    # does and the wish for a revision then wait for each other.
+                    **{name: new[name] for name in names if name != course.c.course_id.name},
                     "counter": course.c.counter + 1,
                     "gone": false(),
                     "superseded_by": None,

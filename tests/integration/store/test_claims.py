@@ -6,8 +6,8 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from service.store import Pending
-from tests.integration.store.samples import NOW, course, delivery, done, update, write
+from service.store import Pending, Write
+from tests.integration.store.samples import ANNA, NOW, TOPIC, course, delivery, done, update, write
 
 if TYPE_CHECKING:
     from service.store import Store
@@ -47,6 +47,26 @@ async def test_acknowledgement_says_whether_the_course_is_due_again(store: Store
     assert await store.deliveries.acknowledge([done(first)], NOW)
     (second,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
     assert not await store.deliveries.acknowledge([done(second)], NOW)
+
+
+async def test_acknowledgement_and_the_wish_for_a_newer_revision_do_not_wait_for_each_other(
+    store: Store, other: Store
+) -> None:
+    """Each holds rows that the other one needs only to refer to: PostgreSQL would have to end one of the two."""
+    await write(store, update(course("c", "r1")))
+    (claimed,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
+    told = done(claimed, writes=(Write("create", "CarePlan", "cp-1", "1"),))
+
+    async with store.transaction() as transaction:
+        await transaction.lock([ANNA])
+        await transaction.write([update(course("c", "r2"))], [TOPIC], NOW)
+        acknowledging = asyncio.create_task(other.deliveries.acknowledge([told], NOW))
+        # SQLite lets it begin only once the transaction has ended.
+        await asyncio.wait({acknowledging}, timeout=0.5)
+
+    await acknowledging
+    state = await delivery(store, "c", "topic")
+    assert ("r1", "r2") == (state.seen, state.wanted)
 
 
 async def revise(store: Store) -> None:
