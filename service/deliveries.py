@@ -432,6 +432,7 @@ class Reconciler:
             plan=plan,
             causes=(),
             ledger=claimed.remote,
+            is_repeat=claimed.attempts > 1,
             progress=progress,
         )
 

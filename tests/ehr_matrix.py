@@ -66,6 +66,14 @@ ipt-bridge negotiate https://ehr.example/fhir
 
 This file is written by `python -m tests.ehr_matrix > deploy/EHR.md`; a test holds it to what it says. With files of
 CapabilityStatements the same command tells of those: `python -m tests.ehr_matrix metadata.json`.
+
+## What a clinician changes there
+Whatever they add stays, and so does a status that they set: a plan ended, a Goal rejected, a Task taken up, a Flag
+ended. What they change of the service's own in a CarePlan, Goal, Task or Flag (an element, or an entry of it in a list)
+is put back once; changed again, it stays as they have it while the rest is kept current, and the course has a finding
+for information that names the element, until it is as the plan's again. Always put back are the narrative, for it tells
+all findings, what says whose and what a resource is, and the service's extensions. What a server makes of a resource by
+itself is told from an edit by reading it once more after the first write that puts something back.
 """
 
 

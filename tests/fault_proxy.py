@@ -62,6 +62,8 @@ class FaultProxy:
     """Those to come, one a request."""
     before: Callable[[], Awaitable[None]] | None = None
     """What happens to the world before each request is passed on."""
+    stores: Callable[[bytes], bytes] = bytes
+    """What the server makes of the body of a PUT before it stores it."""
     met: int = 0
     """How many requests met one."""
     asked: list[str] = field(default_factory=list)
@@ -86,6 +88,8 @@ class FaultProxy:
         headers = {name.lower(): value.strip() for name, _, value in pairs}
         body = await reader.readexactly(int(headers.get("content-length", "0")))
         self.asked.append(f"{method} {target}")
+        if method == "PUT":
+            body = self.stores(body)
         if self.before is not None:
             await self.before()
         if self.faults and self.meets(method, target, body):

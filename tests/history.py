@@ -199,10 +199,12 @@ def task(course: str, finding: str, at: datetime, *, status: str = "completed") 
     return fact("Task", f"t-{at:%Y%m%d%H%M}", reading)
 
 
-def act(role: str, status: str, at: datetime, *, course: str = "", version: int = 1) -> Fact:
+def act(
+    role: str, status: str, at: datetime, *, course: str = "", version: int = 1, edited: tuple[str, ...] = ()
+) -> Fact:
     """Return what a clinician made of a resource of a plan at the destination `ehr` at a time."""
-    reading = ActReading(status, course, role, "ehr", at, str(version))
-    kind = "CarePlan" if role == "careplan" else "Goal"
+    reading = ActReading(status, course, role, "ehr", at, str(version), edited)
+    kind = {"careplan": "CarePlan", "task": "Task", "flag": "Flag"}.get(role.partition("/")[0], "Goal")
     return fact(kind, f"ehr.{role.replace('/', '-')}", reading, version=version)
 
 

@@ -88,7 +88,8 @@ def _meaning(found: Evidence, mappings: Mappings) -> Iterable[tuple[str, str]]:
         case TaskDone():
             return [("answer", f"the Task of finding {found.finding} was completed {found.start.isoformat()}")]
         case PlanAct():
-            return [("act", f"{found.role} was {found.status or 'active again'} at {found.destination}")]
+            edited = f"; left as edited: {', '.join(found.edited)}" if found.edited else ""
+            return [("act", f"{found.role} was {found.status or 'active'} at {found.destination}{edited}")]
 
 
 def _meeting(found: Meeting) -> str:

@@ -126,6 +126,8 @@ class PlanAct(Value, frozen=True):
     role: str
     status: str
     destination: str
+    edited: tuple[str, ...] = ()
+    """FHIR paths of the elements in which something is left as they have it."""
 
 
 Attended = Meeting | Form | Scored
@@ -257,7 +259,15 @@ def _task_done(fact: Fact, reading: TaskReading) -> TaskDone | None:
 
 
 def _plan_act(fact: Fact, reading: ActReading) -> PlanAct:
-    return PlanAct(reading.at, fact.key.reference, reading.course, reading.role, reading.status, reading.destination)
+    return PlanAct(
+        reading.at,
+        fact.key.reference,
+        reading.course,
+        reading.role,
+        reading.status,
+        reading.destination,
+        reading.edited,
+    )
 
 
 def _scored(fact: Fact, reading: ResponseReading, mappings: Mappings) -> list[Scored]:

@@ -122,6 +122,8 @@ class ActReading(Value, frozen=True):
     """When that version was written there."""
     version: str = ""
     """Its version there; empty where the server names none."""
+    edited: tuple[str, ...] = ()
+    """FHIR paths of elements in which they changed what is ours again and again, and it is left so: `Goal.target`."""
 
 
 class PatientReading(Value, frozen=True):

@@ -24,7 +24,7 @@ _MICROSECOND = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """A status that a clinician set, as the version says that was read before anything of ours was put there."""
+    """What a clinician set or changed, as the version says that was read before anything of ours was put there."""
 
     kind: str
     """FHIR's resource type."""
@@ -37,15 +37,19 @@ class Act:
     """Empty where the server names none."""
     updated: str
     """`meta.lastUpdated`; empty where the server does not say."""
+    edited: tuple[str, ...] = ()
+    """FHIR paths of the elements in which something of ours is left as they have it, sorted."""
+    counter: int = 0
+    """Place in the course's history of the revision at whose delivery it was seen."""
 
 
 def is_told(role: str) -> bool:
-    """Return whether what becomes of this resource is told: of Tasks, `completed.py` tells."""
+    """Return whether the status of this resource is told: of Tasks, `completed.py` tells."""
     return role == PLAN_ROLE or role.startswith(f"{GOAL_ROLE}/")
 
 
-def act_of(role: str, resource: Element, status: str) -> Act:
-    """Return what a resource, as it was read, says of who set its status: no note, no name, nothing else."""
+def act_of(role: str, resource: Element, status: str, edited: tuple[str, ...] = (), counter: int = 0) -> Act:
+    """Return an act, with what the resource, as it was read, says of its version: no note, no name, no content."""
     meta = resource.get("meta")
     said = meta if isinstance(meta, dict) else {}
     version, updated = said.get("versionId"), said.get("lastUpdated")
@@ -56,25 +60,30 @@ def act_of(role: str, resource: Element, status: str) -> Act:
         status,
         version if isinstance(version, str) else "",
         updated if isinstance(updated, str) else "",
+        edited,
+        counter,
     )
 
 
 def fact_of(act: Act, course: Course, destination: str, seen: datetime) -> Fact:
     """Return an act as a fact of a course's patient; `seen` stands in for the time that a server does not give.
 
-    The destination stands before the resource's id, so that it never passes for one of the source's own.
+    The destination stands before the resource's id, so that it never passes for one of the source's own. Of what one
+    version is said to hold, what a later revision's delivery saw is the newer: our wish may have come to equal theirs.
     """
     at = _instant(act.updated) or seen
-    reading = ActReading(act.status, course.id, act.role, destination, at, act.version)
-    content = orjson.dumps((course.patient_id, act.status, course.id, act.role, destination, at, act.version))
+    reading = ActReading(act.status, course.id, act.role, destination, at, act.version, act.edited)
+    told = (course.patient_id, act.status, course.id, act.role, destination, at, act.version, act.edited)
     is_number = act.version.isascii() and act.version.isdigit() and len(act.version) <= _LONGEST_VERSION
     order = OrderKey(
         round(at.timestamp() * _MICROSECOND),
         int(act.version) if is_number else UNVERSIONED,
         deleted=False,
-        digest=blake2b(content, digest_size=16).hexdigest(),
+        digest=f"{act.counter:010}-{blake2b(orjson.dumps(told), digest_size=16).hexdigest()}",
     )
-    key = FactKey(course.source, act.kind, f"{destination}.{act.id}")
+    # That a Task was completed is another fact of the same Task, and has its id (`completed.py`).
+    apart = "edited." if act.kind == "Task" else ""
+    key = FactKey(course.source, act.kind, f"{destination}.{apart}{act.id}")
     return Fact(key, order, course.patient_id, reading)
 
 

@@ -122,6 +122,7 @@ class EhrDestination:
         plan = delivery.plan
         client = Recording(self._client, delivery.progress.writes)
         writing = Writing(client, terms, delivery.revision, delivery.counter, dict(ledger.remotes))
+        writing.counts_edits = not delivery.is_repeat
         writing.acts = {act.role: act for act in ledger.acts}
         try:
             route = await self._written(writing, plan, resources, unresolved)

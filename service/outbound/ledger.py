@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from service.outbound.acts import Act
+from service.outbound.edits import Mark
 from service.outbound.elements import source_uri
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ class Remote:
     """The status at the server, where a clinician set it, whether or not ours came to be the same; else empty."""
     sure: bool = True
     """Whether the server has acknowledged it; else an attempt whose answer was lost may have written it."""
+    hashes: tuple[str, ...] = ()
+    """What was sent of each part that a clinician may edit, `part=hash`; empty where that is not known."""
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    """What became of such parts at the server, by part; see `edits.py`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +87,17 @@ def dump(ledger: Ledger) -> dict[str, Any]:
 def load(value: Mapping[str, Any]) -> Ledger:
     """Return the ledger that `dump` wrote; an empty one for an empty object."""
     remotes = {
-        role: Remote(**{**remote, "entries": tuple(remote["entries"])})
+        role: Remote(
+            **{
+                **remote,
+                "entries": tuple(remote["entries"]),
+                "hashes": tuple(remote.get("hashes", ())),
+                "marks": {part: Mark(mark) for part, mark in remote.get("marks", {}).items()},
+            }
+        )
         for role, remote in value.get("remotes", {}).items()
     }
-    acts = tuple(Act(**act) for act in value.get("acts", ()))
+    acts = tuple(Act(**{**act, "edited": tuple(act.get("edited", ()))}) for act in value.get("acts", ()))
     return Ledger(remotes, tuple(value.get("unresolved", ())), acts)
 
 

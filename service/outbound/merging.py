@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from service.outbound.careplan import WITHDRAWN_TEXT
-from service.outbound.owned import LISTS, MARKED, VALUES, entries, is_our_note, items, key
+from service.outbound.owned import LISTS, MARKED, VALUES, entries, is_our_note, items, key, part
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -68,23 +68,33 @@ class Merged:
     """Whether the server has yet to be told it: content, labels, tags or source that it does not hold."""
 
 
-def merge(ours: Element, remote: Element, *, sent: Collection[str], asked: str | None, theirs: str = "") -> Merged:
+def merge(  # noqa: PLR0913 - the last four are what is remembered, each by its name
+    ours: Element,
+    remote: Element,
+    *,
+    sent: Collection[str],
+    asked: str | None,
+    theirs: str = "",
+    kept: Collection[str] = (),
+) -> Merged:
     """Return what the server should hold: our elements as they are, everything else as it stands there.
 
     `sent` are the keys of the list entries that we sent before, `asked` the status that we asked for
     before; None if nothing is known of it. `theirs` is the status that a clinician had set by then: it stays theirs
-    when ours became the same.
+    when ours became the same. `kept` are parts of ours (`edits.py`) that stay as they stand there.
     """
     kind = ours["resourceType"]
     resource = dict(remote)
     for name in VALUES[kind]:
+        if name in kept:
+            continue
         if name in ours:
             resource[name] = ours[name]
         else:
             resource.pop(name, None)
     mine = {*sent, *entries(ours)}
     for name in LISTS[kind]:
-        combined = _combined(name, ours.get(name, []), items(remote.get(name)), mine)
+        combined = _combined(name, ours.get(name, []), items(remote.get(name)), mine, kept)
         if combined:
             resource[name] = combined
         else:
@@ -148,16 +158,28 @@ def _status(kind: str, wanted: str, remote: object, asked: str | None) -> tuple[
     return wanted, None
 
 
-def _combined(name: str, ours: list[Element], remote: list[Any], mine: Collection[str]) -> list[Any]:
-    marked = MARKED.get(name)
+def _combined(
+    name: str, ours: list[Element], remote: list[Any], mine: Collection[str], kept: Collection[str]
+) -> list[Any]:
+    """Return our entries, then those of others; where they are kept as they stand there, ours too."""
+    marked, own = MARKED.get(name), {part(name, entry) for entry in ours}
 
-    def is_ours(entry: Element) -> bool:
-        return marked(entry) if marked else f"{name}:{key(entry)}" in mine
+    def is_ours(entry: Element, named: str) -> bool:
+        return named in own or (marked(entry) if marked else f"{name}:{key(entry)}" in mine)
 
-    others = [entry for entry in remote if not (isinstance(entry, dict) and is_ours(entry))]
-    if name == "activity":
-        return [*_with_notes(ours, remote), *others]
-    return [*ours, *others]
+    there, others = dict[str, Any](), []
+    for entry in remote:
+        named = part(name, entry)
+        if named in kept and named in own:
+            there.setdefault(named, entry)
+        elif named in kept or not isinstance(entry, dict) or not is_ours(entry, named):
+            others.append(entry)
+    current = _with_notes(ours, remote) if name == "activity" else ours
+    standing = [(part(name, entry), entry) for entry in current]
+    return [
+        *(there.get(named, entry) for named, entry in standing if named in there or named not in kept),
+        *others,
+    ]
 
 
 def _with_notes(ours: list[Element], remote: list[Any]) -> list[Element]:

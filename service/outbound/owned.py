@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -59,6 +60,7 @@ LISTS = {
     "Observation": ("identifier", "category", "derivedFrom"),
 }
 """Lists in which entries that others added stay beside ours, by resource type."""
+_BY_ID = frozenset({"contained", "activity"})
 
 
 def entries(ours: Element) -> tuple[str, ...]:
@@ -69,6 +71,15 @@ def entries(ours: Element) -> tuple[str, ...]:
         if name not in MARKED
         for entry in ours.get(name, [])
     )
+
+
+def part(name: str, entry: object) -> str:
+    """Return the short name by which an entry of the list `name` is known again: `activity/1f0c5d2a`.
+
+    Of activities and contained resources it goes by their ids, which are ours.
+    """
+    named = entry.get("id") if name in _BY_ID and isinstance(entry, dict) else key(entry)
+    return f"{name}/{blake2b(str(named).encode(), digest_size=4).hexdigest()}"
 
 
 def is_our_note(note: object) -> bool:

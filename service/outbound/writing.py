@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from service.outbound.acts import Act, act_of, is_told
 from service.outbound.additions import add
 from service.outbound.careplan import WITHDRAWN
+from service.outbound.edits import Mark, edited, either, judged, kept, newly_put_back, remembered, sent, settled
 from service.outbound.identity import Place, establish, find, query
 from service.outbound.ledger import Remote, digest, type_of
 from service.outbound.merging import RETIRED, STATUS, merge, retired
@@ -17,7 +18,7 @@ from service.rest.client import Conflict, Created, Found
 from service.rest.errors import Conflicting, Permanent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from service.outbound.elements import Element
     from service.outbound.recording import Recording
@@ -39,6 +40,8 @@ class Writing:
     respected: list[str] = field(default_factory=list)
     acts: dict[str, Act] = field(default_factory=dict)
     """By role: what a clinician did and the course is to be told."""
+    counts_edits: bool = True
+    """Whether all that was written is in the ledger, so that what differs from it is a clinician's edit."""
     troubles: list[Conflicting | Permanent] = field(default_factory=list)
     """Why the delivery has failed, though all that could be written was: one Goal's trouble holds up no Flag."""
 
@@ -97,7 +100,8 @@ class Writing:
     async def bring_about(self, role: str, ours: Element) -> None:
         """Make the server hold our resource, and all that others put into it."""
         known, taken = self.remotes.get(role), self.terms.taken[ours["resourceType"]]
-        if known is not None and known.digest == digest(ours):
+        # What a clinician edited again is looked at each time: it may be as ours by now.
+        if known is not None and known.digest == digest(ours) and Mark.LEFT not in known.marks.values():
             return
         if not taken.update:
             await self._add(role, ours, known, taken)
@@ -110,7 +114,7 @@ class Writing:
             except Conflict:
                 pass
             else:
-                self.remotes[role] = _remote(ours, version, foreign=False)
+                self.remotes[role] = replace(_remote(ours, version, foreign=False), marks=known.marks)
                 return
         for _ in range(MERGES):
             try:
@@ -142,10 +146,12 @@ class Writing:
             version = await self.client.put(
                 ours, if_match=None, anew=known is None or not known.sure, request_id=self.request_id
             )
+            self._note_gone(role, known)
             return _remote(ours, version, foreign=False)
         if found is None:
             held = await establish(Place(self.client, taken, self.request_id, self.troubles), ours)
             if isinstance(held, Created):
+                self._note_gone(role, known)
                 return _remote(ours | {"id": held.id}, held.version, foreign=False)
             found, ours = held, ours | {"id": held.resource["id"]}
         return await self._updated(role, ours, known, found, taken)
@@ -160,28 +166,73 @@ class Writing:
         return not taken.ours and bool(await find(Place(self.client, taken, self.request_id), ours))
 
     async def _updated(self, role: str, ours: Element, known: Remote | None, found: Found, taken: Taken) -> Remote:
+        kind = ours["resourceType"]
+        marks: Mapping[str, Mark] = judged(
+            ours,
+            found.resource,
+            known,
+            is_our_version=known is not None and known.version is not None and known.version == found.version,
+            counts=self.counts_edits,
+        )
         merged = merge(
             ours,
             found.resource,
             sent=known.entries if known else (),
             asked=known.status if known else None,
             theirs=known.theirs if known else "",
+            kept=kept(marks),
         )
-        self._note(role, found, known.theirs if known else "", merged.theirs)
+        self._note(role, found.resource, known, merged.theirs, edited(kind, marks))
         version = found.version
-        if merged.tells_more:
+        is_news = known is None or known.digest != digest(ours) or known.marks != marks
+        if merged.tells_more and is_news:
             version = await self.client.put(
                 merged.resource, if_match=_matched(found, taken), request_id=self.request_id
             )
+            marks = await self._looked_at_again(ours, version, known.marks if known else {}, marks)
         if merged.respected is not None:
             self.respected.append(f"{role} {merged.respected}")
-        return replace(_remote(ours, version, foreign=merged.foreign), theirs=merged.theirs)
+        return replace(
+            _remote(ours, version, foreign=merged.foreign),
+            theirs=merged.theirs,
+            hashes=remembered(ours, known, marks),
+            marks=marks,
+        )
 
-    def _note(self, role: str, found: Found, before: str, theirs: str) -> None:
-        """Note a status that a clinician set since, or took back; before a write of ours moves version and time."""
-        told = self.acts[role].status if role in self.acts else before
-        if theirs != told and is_told(role):
-            self.acts[role] = act_of(role, found.resource, theirs)
+    async def _looked_at_again(
+        self, ours: Element, version: str | None, before: Mapping[str, Mark], marks: Mapping[str, Mark]
+    ) -> Mapping[str, Mark]:
+        """Return the marks after a write: what is put back for the first time, and was no edit, is the server's doing.
+
+        Where somebody has written in between nobody can tell, and nothing is counted.
+        """
+        first = newly_put_back(before, marks)
+        if not first:
+            return marks
+        again = await self.client.read(ours["resourceType"], ours["id"])
+        if again is None or (version is not None and again.version != version):
+            return {part: mark for part, mark in marks.items() if part not in first}
+        return settled(ours, again.resource, marks)
+
+    def _note(self, role: str, resource: Element, known: Remote | None, status: str, elements: tuple[str, ...]) -> None:
+        """Note what a clinician did since, or took back; before a write of ours moves version and time."""
+        now = status if is_told(role) else "", elements
+        if now != self._told(role, known):
+            self.acts[role] = act_of(role, resource, *now, self.counter)
+
+    def _note_gone(self, role: str, known: Remote | None) -> None:
+        """Note that what a clinician did is there no longer: the resource had been deleted, and is made again."""
+        if known is not None:
+            self._note(role, {"resourceType": type_of(role), "id": known.id}, known, "", ())
+
+    def _told(self, role: str, known: Remote | None) -> tuple[str, tuple[str, ...]]:
+        """Return the status and the edited elements that the course was last told of, or is about to be."""
+        act = self.acts.get(role)
+        if act is not None:
+            return act.status, act.edited
+        if known is None:
+            return "", ()
+        return known.theirs if is_told(role) else "", edited(type_of(role), known.marks)
 
     async def retire_others(self, current: Collection[str], *, withdrawn: bool) -> None:
         """Take back what the plan no longer has; the server keeps it, with a status that says so.
@@ -201,14 +252,21 @@ class Writing:
                 continue
             for _ in range(MERGES):
                 try:
-                    version, theirs = await self._retired(kind, known, status, taken)
+                    version, theirs = await self._retired(role, known, status, taken)
                 except Conflict:
                     continue
                 except _Hidden:
                     self.troubles.append(_hidden({"id": known.id}))
                     break
                 self.remotes[role] = replace(
-                    known, version=version, digest="", status=status, foreign=True, theirs=theirs
+                    known,
+                    version=version,
+                    digest="",
+                    status=status,
+                    foreign=True,
+                    theirs=theirs,
+                    hashes=(),  # what it says from here on is nobody's wish
+                    marks={},
                 )
                 break
             else:
@@ -221,9 +279,13 @@ class Writing:
         message = "Somebody keeps changing the plan at the FHIR server. It is tried again by itself."
         return Conflicting(message, ours=ours or "none", theirs=digest(found.resource) if found else "none")
 
-    async def _retired(self, kind: str, known: Remote, status: str, taken: Taken) -> tuple[str | None, str]:
+    async def _retired(self, role: str, known: Remote, status: str, taken: Taken) -> tuple[str | None, str]:
         """Return the version that the resource is at, and its status if a clinician set that."""
+        kind = type_of(role)
         found = await self.client.read(kind, known.id)
+        # Of a resource that the plan no longer has, no edit is left to be told.
+        read = found.resource if found is not None else {"resourceType": kind, "id": known.id}
+        self._note(role, read, known, self._told(role, known)[0], ())
         if found is None:
             if known.sure and not await self.client.is_deleted(kind, known.id):
                 raise _Hidden
@@ -268,10 +330,15 @@ def _meant(ours: Element, known: Remote | None) -> Remote:
     """Return what is known of a resource before it is written: should the answer be lost, it may say all of this."""
     if known is None:
         return replace(_remote(ours, None, foreign=False), digest="", sure=False)
-    return replace(known, digest="", entries=tuple(dict.fromkeys((*known.entries, *entries(ours)))))
+    return replace(
+        known,
+        digest="",
+        entries=tuple(dict.fromkeys((*known.entries, *entries(ours)))),
+        hashes=either(known.hashes, ours),
+    )
 
 
 def _remote(ours: Element, version: str | None, *, foreign: bool) -> Remote:
     element = STATUS.get(ours["resourceType"])
     status = ours[element] if element is not None else ""
-    return Remote(ours["id"], version, digest(ours), status, foreign, entries(ours))
+    return Remote(ours["id"], version, digest(ours), status, foreign, entries(ours), hashes=sent(ours))

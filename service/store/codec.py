@@ -70,6 +70,7 @@ def encode(reading: Reading) -> str:
             reading.destination,
             at,
             reading.version,
+            reading.edited,
         ]
     elif isinstance(reading, TaskReading):
         body = [
@@ -136,8 +137,10 @@ def decode(body: str) -> Reading:
         status, identifier, modified, owner = elements
         return TaskReading(status, identifier, modified and datetime.fromisoformat(modified), owner)
     if kind == _ACT:
-        status, course, role, destination, at, version = elements
-        return ActReading(status, course, role, destination, datetime.fromisoformat(at), version)
+        status, course, role, destination, at, version, *rest = elements
+        # Bodies of before edits were told end here.
+        edited = tuple(rest[0]) if rest else ()
+        return ActReading(status, course, role, destination, datetime.fromisoformat(at), version, edited)
     if kind == _PATIENT:
         replaced_by, replaces = elements
         return PatientReading(tuple(replaced_by), tuple(replaces))

@@ -24,6 +24,7 @@ from service.inbound.records import Limits
 from service.inbound.relevance import Relevance
 from service.intake import UNPROCESSABLE, Feed, Intake
 from service.metrics import create_metrics
+from service.outbound.careplan import render
 from service.outbound.ehr import EhrDestination
 from service.rest.client import FhirClient
 from service.sandbox.patients import generate
@@ -221,6 +222,47 @@ async def test_goal_that_a_clinician_rejected_in_the_ehr_is_told(site: Site) -> 
     assert ((f"Goal/ehr.{goal_id}",), "rejected") == (told.facts, dict(told.values)["did"])
     held = (await site.http.get(f"Goal/{goal_id}")).raise_for_status().json()
     assert "rejected" == held["lifecycleStatus"]
+
+
+async def test_title_that_a_clinician_changed_again_is_told_in_the_course_and_its_history(
+    site: Site, mappings: Mappings
+) -> None:
+    """Put back in silence first; then a finding, once, and until the title is ours again. Nothing goes in circles."""
+    plan = f"CarePlan/{(await site.course()).resource_id('careplan')}"
+    reference = plan.replace("/", "/ehr.")
+
+    async def retitled(title: str, name: str) -> tuple[str, list[tuple[str, ...]]]:
+        """Return the title after it was changed and the plan delivered again, and what the findings rest on."""
+        held = (await site.http.get(plan)).raise_for_status().json()
+        (await site.http.put(plan, json={**held, "title": title})).raise_for_status()
+        await site.another_session(name)
+        held = (await site.http.get(plan)).raise_for_status().json()
+        found = [each.facts for each in (await site.course()).findings if each.rule == "ehr.edited"]
+        return held["title"], found
+
+    ours = (await site.http.get(plan)).raise_for_status().json()["title"]
+    assert (ours, []) == await retitled("Theirs", "once")
+    assert ("Theirs", [(reference,)]) == await retitled("Theirs", "twice")
+    told = (await site.http.get(plan)).raise_for_status().json()
+    assert "Edited in the EHR" in orjson.dumps(told).decode()
+
+    async def causes() -> list[tuple[str, ...]]:
+        """Return what changed the course, change by change."""
+        return [entry.cause for entry in await site.store.operators.history((await site.stored()).course_id)]
+
+    assert 1 == (await causes()).count((reference,))
+    await site.another_session("more")
+    await site.another_session("and-more")
+    assert 1 == (await causes()).count((reference,))
+    held = (await site.http.get(plan)).raise_for_status().json()
+    current = render(await site.course(), mappings).resources[0][1] | {"title": "Theirs"}
+    parts = ("title", "description", "text")
+    assert [current[name] for name in parts] == [held[name] for name in parts]
+    assert told["activity"] != held["activity"]
+    assert (ours, []) == await retitled(ours, "back")
+    assert 2 == (await causes()).count((reference,))
+    facts = (await site.store.operators.facts_of([PatientKey(SOURCE.id, site.patient)])).popitem()[1]
+    assert "Theirs" not in repr(facts)
 
 
 async def test_our_own_writes_that_come_back_as_events_change_nothing(site: Site) -> None:

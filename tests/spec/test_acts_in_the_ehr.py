@@ -108,3 +108,51 @@ def test_an_act_ahead_counts_from_its_instant_on(mappings: Mappings) -> None:
     assert [] == found(early.courses[0], "ehr.plan-ended")
     assert early.next_due is not None
     assert early.next_due <= week(5)
+
+
+@pytest.mark.parametrize(
+    ("role", "edited", "what", "elements"),
+    [
+        ("careplan", ("CarePlan.activity", "CarePlan.title"), "the plan", "its title (CarePlan.title)"),
+        ("goal/phq-9", ("Goal.target",), "the goal about PHQ-9", "its target (Goal.target)"),
+        ("task/review.firm", ("Task.priority",), "the task about Firm review", "its priority (Task.priority)"),
+        ("flag/safety.self-harm-item/x", ("Flag.code",), "the flag about ", "what it is about (Flag.code)"),
+        ("goal/phq-9", ("Goal.unheardOf",), "the goal about PHQ-9", "Goal.unheardOf"),
+    ],
+)
+def test_an_element_that_is_left_as_edited_is_told_by_what_it_says(
+    role: str, edited: tuple[str, ...], what: str, elements: str, mappings: Mappings
+) -> None:
+    """For information, with the fact that tells of it; nothing of what was written there."""
+    edit = act(role, "", week(5), edited=edited)
+    course = course_of([*STORY, edit], LATER, mappings)
+    (told,) = found(course, "ehr.edited")
+    assert (Severity.INFO, FindingState.OPEN, week(5).date(), (edit.key.reference,)) == (
+        told.severity,
+        told.state,
+        told.raised,
+        told.facts,
+    )
+    said = sentence(told, mappings)
+    assert said.startswith(f"in {what}")
+    assert elements in said
+    assert edit.key.reference in repr(explain(course, mappings))
+
+
+def test_an_edit_that_is_ours_again_has_nothing_to_tell(mappings: Mappings) -> None:
+    """In whatever order the two arrive; and with an end that is told beside it, that one stays."""
+    edited = act("careplan", "revoked", week(5), edited=("CarePlan.title",))
+    again = act("careplan", "revoked", week(6), version=2)
+    for one, other in permutations([edited, again]):
+        course = course_of([*STORY, merge(one, other)], LATER, mappings)
+        assert ([], 1) == (found(course, "ehr.edited"), len(found(course, "ehr.plan-ended")))
+
+
+def test_an_edit_is_closed_with_the_course(mappings: Mappings) -> None:
+    """What is changed in a plan whose course is closed is nothing new."""
+    facts = [*STORY, ending("z", week(7), "end")]
+    before = course_of([*facts, act("careplan", "", week(5), edited=("CarePlan.title",))], LATER, mappings)
+    (told,) = found(before, "ehr.edited")
+    assert (FindingState.CLOSED, week(7).date()) == (told.state, told.closed)
+    after = course_of([*facts, act("careplan", "", week(8), edited=("CarePlan.title",))], LATER, mappings)
+    assert [] == found(after, "ehr.edited")

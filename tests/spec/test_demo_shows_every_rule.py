@@ -57,7 +57,7 @@ SHOWN_BY = {
 }
 """Rule × demo patient."""
 
-NOT_YET = {"data.future", "ehr.plan-ended", "ehr.goal-ended"}
+NOT_YET = {"data.future", "ehr.plan-ended", "ehr.goal-ended", "ehr.edited"}
 """Rules that no demo patient shows: nobody works in the demo's EHRs."""
 
 

@@ -79,6 +79,26 @@ def test_acts_come_together_in_any_order() -> None:
     assert {facts[1]} == ends
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_one_version_what_was_seen_later_counts(order: int) -> None:
+    """Our wish came to equal theirs, and nobody wrote since: they have nothing edited any longer."""
+    course = courses.course()
+    for titles in permutations([("CarePlan.title",), ()]):
+        acts = [act_of("careplan", PLAN, "", edited, counter) for edited, counter in zip(titles, (9, 10), strict=True)]
+        facts = [fact_of(act, course, "ehr", SEEN) for act in acts]
+        one, other = facts[::order]
+        assert facts[1] == merge(one, other)
+
+
+def test_what_was_edited_of_a_task_stands_beside_that_it_was_completed() -> None:
+    """Two facts of one Task; that it was completed has the Task's own id."""
+    task = {"resourceType": "Task", "id": "t-1"}
+    fact = fact_of(act_of("task/x", task, "", ("Task.priority",), 3), courses.course(), "ehr", SEEN)
+    assert "ehr.edited.t-1" == fact.key.resource_id
+    assert isinstance(fact.reading, ActReading)
+    assert ("Task.priority",) == fact.reading.edited
+
+
 def test_tasks_and_flags_are_not_told_so() -> None:
     """Of Tasks their completion is told."""
     told = {role: is_told(role) for role in ("careplan", "goal/phq-9", "task/x", "flag/x", "provenance")}

@@ -8,6 +8,7 @@ import orjson
 
 from service.outbound.acts import Act
 from service.outbound.careplan import render
+from service.outbound.edits import Mark
 from service.outbound.ledger import Ledger, Remote, digest, dump, load, localised, names, references
 from tests import courses
 
@@ -22,7 +23,16 @@ def told(plan: Plan, ledger: Ledger, unresolved: set[str], source: str = "main")
     return {role: localised(body, named, ledger.remotes.get(role)) for role, body in plan.resources}
 
 
-REMOTE = Remote("r-1", "3", "d", "active", foreign=True, entries=("addresses:Condition/c-1",))
+REMOTE = Remote(
+    "r-1",
+    "3",
+    "d",
+    "active",
+    foreign=True,
+    entries=("addresses:Condition/c-1",),
+    hashes=("title=1f0c",),
+    marks={"title": Mark.LEFT},
+)
 
 
 def test_a_stored_ledger_is_the_same_ledger() -> None:
@@ -30,9 +40,20 @@ def test_a_stored_ledger_is_the_same_ledger() -> None:
     ledger = Ledger(
         {"careplan": REMOTE, "goal/phq-9": Remote("r-2", None, "e", "active", foreign=False)},
         ("Encounter/e",),
-        (Act("CarePlan", "r-1", "careplan", "revoked", "3", "2026-03-02T16:20:00Z"),),
+        (Act("CarePlan", "r-1", "careplan", "revoked", "3", "2026-03-02T16:20:00Z", ("CarePlan.title",), 7),),
     )
     assert ledger == load(orjson.loads(orjson.dumps(dump(ledger))))
+
+
+def test_a_ledger_of_before_edits_were_told_is_read() -> None:
+    """It remembers nothing of them."""
+    old = dump(Ledger({"careplan": REMOTE}, (), (Act("CarePlan", "r-1", "careplan", "revoked", "3", ""),)))
+    for each in (old["remotes"]["careplan"], old["acts"][0]):
+        for name in ("hashes", "marks", "edited", "counter"):
+            each.pop(name, None)
+    ledger = load(old)
+    assert ((), {}) == (ledger.remotes["careplan"].hashes, ledger.remotes["careplan"].marks)
+    assert Act("CarePlan", "r-1", "careplan", "revoked", "3", "") == ledger.acts[0]
 
 
 def test_nothing_known_is_an_empty_ledger() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 READINGS: st.SearchStrategy[Reading] = (
     st.builds(TaskReading, TEXTS, TEXTS, INSTANTS, st.none() | TEXTS)
-    | st.builds(ActReading, TEXTS, TEXTS, TEXTS, TEXTS, INSTANTS.filter(bool), TEXTS)
+    | st.builds(ActReading, TEXTS, TEXTS, TEXTS, TEXTS, INSTANTS.filter(bool), TEXTS, REFERENCES)
     | st.builds(
         EncounterReading,
         TEXTS,
@@ -95,3 +96,11 @@ def test_body_of_a_later_release_is_refused() -> None:
 def test_body_of_an_earlier_release_is_still_read(body: str, reading: Reading) -> None:
     """What lies in the stores of those who upgrade."""
     assert reading == decode(body)
+
+
+def test_an_act_of_before_edits_were_told_is_read() -> None:
+    """Its body ends with the version."""
+    act = ActReading("revoked", "c", "careplan", "ehr", datetime(2026, 3, 2, tzinfo=UTC), "7")
+    *old, edited = orjson.loads(encode(act))
+    assert [] == edited
+    assert act == decode(orjson.dumps(old).decode())

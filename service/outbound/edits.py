@@ -1,0 +1,186 @@
+"""What a clinician made of parts of ours in the EHR: put back once; made again, left as they have it, and told.
+
+A part is an element of ours, or one entry of ours in a list (`owned.part`). An edit is told from the plan's own
+progress, and from a server that reshapes what it is given, by short hashes of what was sent. Pure.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import orjson
+
+from service.outbound.careplan import WITHDRAWN
+from service.outbound.merging import STATUS
+from service.outbound.owned import LISTS, MARKED, VALUES, is_our_note, items, key, part
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from service.outbound.elements import Element
+    from service.outbound.ledger import Remote
+
+_KINDS = frozenset({"CarePlan", "Goal", "Task", "Flag"})
+_ALWAYS_OURS = frozenset({"text", "intent", "subject", "for", "focus", "basedOn", "identifier", "extension"})
+"""Put back whatever happens: the narrative tells all that was found, these say whose and what a resource is, and no
+clinician is shown our extensions."""
+_WHOLE = frozenset({"contained", "activity", "target"})
+"""Lists whose entries say more than what they are known by."""
+_HASH_BYTES = 6
+
+
+class Mark(StrEnum):
+    """What is known of a part that is not, or was not, as it was sent."""
+
+    PUT_BACK = "put-back"
+    """It was edited once, and is ours again."""
+    LEFT = "left"
+    """It was edited once more: it is a clinician's, until it says what ours says."""
+    THEIRS = "theirs"
+    """It was left so, and the plan no longer has it."""
+    RESHAPED = "reshaped"
+    """The server does not give it back as it was sent: whether it was edited, nobody can tell."""
+
+
+def sent(ours: Element) -> tuple[str, ...]:
+    """Return what to remember of a resource that is sent: `part=hash` for each part that can be edited."""
+    return tuple(f"{each}={digest}" for each, digest in _hashes(ours).items())
+
+
+def either(before: tuple[str, ...], ours: Element) -> tuple[str, ...]:
+    """Return what to remember while nobody knows which of two is there: what was sent before, or `ours`.
+
+    Empty where nothing is known of what was there before.
+    """
+    if not before:
+        return ()
+    now = sent(ours)
+    only_in_one = {_part_of(each) for each in before} ^ {_part_of(each) for each in now}
+    return tuple(dict.fromkeys((*before, *now, *(f"{each}=" for each in sorted(only_in_one)))))
+
+
+def remembered(ours: Element, known: Remote | None, marks: Mapping[str, Mark]) -> tuple[str, ...]:
+    """Return what to remember of a resource once it is written: of a part that is left, what was sent of it last."""
+    now = [each for each in sent(ours) if marks.get(_part_of(each)) is not Mark.LEFT]
+    before = known.hashes if known is not None else ()
+    return (*now, *(each for each in before if marks.get(_part_of(each)) is Mark.LEFT))
+
+
+def judged(
+    ours: Element, remote: Element, known: Remote | None, *, is_our_version: bool, counts: bool
+) -> dict[str, Mark]:
+    """Return the marks of a resource's parts, by part, from what the server holds and what is known of it.
+
+    `is_our_version`: nobody has written since we did, so that what differs is the server's doing. `counts`: whether
+    what differs is surely nothing that we wrote and don't remember; else it is put back, and not counted.
+    """
+    if known is None:
+        return {}
+    if not known.hashes or ours.get(STATUS[ours["resourceType"]]) == WITHDRAWN:
+        return {each: mark for each, mark in known.marks.items() if mark is Mark.RESHAPED}
+    wanted, held, before = _hashes(ours), _hashes(remote), _by_part(known.hashes)
+    told_apart = not _lacks_ids(remote)
+    marks: dict[str, Mark | None] = {}
+    for each in _parts(ours, wanted):
+        there = held.get(each, "")
+        is_ours = there == wanted.get(each, "") or there in before.get(each, {""})
+        if each.startswith("activity/"):
+            is_ours = is_ours or not told_apart
+        marks[each] = _mark(known.marks.get(each), is_ours=is_ours, is_our_version=is_our_version, counts=counts)
+    for each in kept(known.marks) - marks.keys():
+        marks[each] = Mark.THEIRS if each in held else None
+    return {each: mark for each, mark in sorted(marks.items()) if mark is not None}
+
+
+def settled(ours: Element, again: Element, marks: Mapping[str, Mark]) -> dict[str, Mark]:
+    """Return the marks once it has been seen what the server makes of ours: what still differs is its own doing."""
+    wanted, held = _hashes(ours), _hashes(again)
+    differing = {each for each in _parts(ours, wanted) if held.get(each, "") != wanted.get(each, "")}
+    return dict(sorted((dict(marks) | dict.fromkeys(differing - kept(marks), Mark.RESHAPED)).items()))
+
+
+def newly_put_back(before: Mapping[str, Mark], marks: Mapping[str, Mark]) -> frozenset[str]:
+    """Return the parts that are put back for the first time."""
+    return frozenset(each for each, mark in marks.items() if mark is Mark.PUT_BACK and each not in before)
+
+
+def kept(marks: Mapping[str, Mark]) -> frozenset[str]:
+    """Return the parts that stay as the server has them."""
+    return frozenset(each for each, mark in marks.items() if mark in {Mark.LEFT, Mark.THEIRS})
+
+
+def edited(kind: str, marks: Mapping[str, Mark]) -> tuple[str, ...]:
+    """Return the FHIR paths of the elements in which something is left as a clinician has it, sorted."""
+    return tuple(sorted({f"{kind}.{each.partition('/')[0]}" for each, mark in marks.items() if mark is Mark.LEFT}))
+
+
+def _mark(before: Mark | None, *, is_ours: bool, is_our_version: bool, counts: bool) -> Mark | None:
+    if before is Mark.RESHAPED:
+        return before
+    if is_ours:
+        return before if before is Mark.PUT_BACK else None
+    if before in {Mark.LEFT, Mark.THEIRS}:
+        return Mark.LEFT
+    if is_our_version:
+        return Mark.RESHAPED
+    if not counts:
+        return before
+    return Mark.LEFT if before is Mark.PUT_BACK else Mark.PUT_BACK
+
+
+def _parts(ours: Element, wanted: Iterable[str]) -> dict[str, None]:
+    """Return the parts that can be edited: every element that is ours, there or not, and each entry that we want."""
+    return dict.fromkeys((*_values(ours["resourceType"]), *wanted))
+
+
+def _values(kind: str) -> Iterable[str]:
+    return (name for name in VALUES[kind] if name not in _ALWAYS_OURS)
+
+
+def _hashes(resource: Element) -> dict[str, str]:
+    """Return the hash of each part that can be edited and is there; entries of others in our lists among them."""
+    kind = resource["resourceType"]
+    if kind not in _KINDS:
+        return {}
+    found = {name: _hash(resource[name]) for name in _values(kind) if name in resource}
+    for name in LISTS[kind]:
+        if name not in _ALWAYS_OURS:
+            for entry in items(resource.get(name)):
+                found.setdefault(part(name, entry), _hash(_content(name, entry)))
+    return found
+
+
+def _content(name: str, entry: object) -> object:
+    if name not in _WHOLE or not isinstance(entry, dict):
+        return key(entry)
+    if name != "activity":
+        return entry
+    # Notes that others put on an activity of ours are theirs, and no edit of it.
+    notes = [note for note in items(entry.get("progress")) if is_our_note(note)]
+    return {**{inner: value for inner, value in entry.items() if inner != "progress"}, "progress": notes}
+
+
+def _hash(value: object) -> str:
+    return blake2b(orjson.dumps(value, option=orjson.OPT_SORT_KEYS), digest_size=_HASH_BYTES).hexdigest()
+
+
+def _lacks_ids(remote: Element) -> bool:
+    """Whether an activity of ours has lost its id: some clients drop ids when they save. Then none is told apart."""
+    return any(
+        isinstance(entry, dict) and MARKED["activity"](entry) and not isinstance(entry.get("id"), str)
+        for entry in items(remote.get("activity"))
+    )
+
+
+def _part_of(remembered: str) -> str:
+    return remembered.partition("=")[0]
+
+
+def _by_part(hashes: Iterable[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for each in hashes:
+        name, _, digest = each.partition("=")
+        found.setdefault(name, set()).add(digest)
+    return found

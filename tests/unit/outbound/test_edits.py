@@ -1,0 +1,239 @@
+"""What a clinician changed of ours is told from our own progress and from what a server makes of it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from msgspec.structs import replace
+
+from service.outbound.careplan import render
+from service.outbound.edits import Mark, edited, either, judged, kept, newly_put_back, remembered, sent, settled
+from service.outbound.ledger import Remote
+from service.outbound.merging import merge
+from service.outbound.owned import part
+from tests import courses
+from tests.courses import SAFETY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from service.domain.mappings import Mappings
+
+Resource = dict[str, Any]
+CONDITION = {"reference": "Condition/c-1"}
+
+
+@pytest.fixture
+def plan(mappings: Mappings) -> dict[str, Resource]:
+    """Return the resources of a plan, by role."""
+    course = courses.course(conditions=("Condition/c-1",))
+    return dict(render(replace(course, findings=(SAFETY, *course.findings)), mappings).resources)
+
+
+@pytest.fixture
+def ours(plan: dict[str, Resource]) -> Resource:
+    """Return our CarePlan."""
+    return plan["careplan"]
+
+
+def knows(ours: Resource, marks: Mapping[str, Mark] | None = None) -> Remote:
+    """Return what is remembered of a resource as it was sent."""
+    return Remote(ours["id"], "1", "d", "active", foreign=False, hashes=sent(ours), marks=marks or {})
+
+
+def look(
+    ours: Resource,
+    remote: Resource,
+    known: Remote | None = None,
+    marks: Mapping[str, Mark] | None = None,
+    *,
+    is_our_version: bool = False,
+    counts: bool = True,
+) -> dict[str, Mark]:
+    """Return the marks of a resource that somebody wrote to since it was sent."""
+    return judged(ours, remote, known or knows(ours, marks), is_our_version=is_our_version, counts=counts)
+
+
+def activity(ours: Resource, place: int, **detail: object) -> Resource:
+    """Return our CarePlan with one of our activities changed."""
+    theirs = copy.deepcopy(ours)
+    theirs["activity"][place]["detail"] |= detail
+    return theirs
+
+
+def test_an_edit_is_put_back_once_then_left_until_it_is_ours_again(ours: Resource) -> None:
+    """Marked each time; told when it is left; as ours in the end."""
+    theirs = ours | {"title": "Talking therapy"}
+    once = look(ours, theirs)
+    assert {"title": Mark.PUT_BACK} == once
+    assert frozenset({"title"}) == newly_put_back({}, once)
+    assert (frozenset(), ()) == (kept(once), edited("CarePlan", once))
+    assert once == look(ours, ours, marks=once)
+    again = look(ours, ours | {"title": "Theirs"}, marks=once)
+    assert {"title": Mark.LEFT} == again
+    assert (frozenset({"title"}), ("CarePlan.title",)) == (kept(again), edited("CarePlan", again))
+    assert again == look(ours, theirs, marks=again)
+    assert {} == look(ours, ours, marks=again)
+
+
+def test_what_is_left_is_ours_again_once_we_wish_the_same(ours: Resource) -> None:
+    """Or once they go back to what we had sent, though our wish has moved on since."""
+    left = {"title": Mark.LEFT}
+    now = ours | {"title": "Theirs"}
+    assert {} == look(now, ours | {"title": "Theirs"}, knows(ours, left))
+    known = Remote(ours["id"], "1", "d", "active", foreign=True, hashes=remembered(now, knows(ours, left), left))
+    assert {} == look(now, ours, known)
+    assert {"title": Mark.PUT_BACK} == look(ours, now, known)
+
+
+def test_our_own_progress_is_no_edit(ours: Resource, mappings: Mappings) -> None:
+    """Whatever changes in the plan, the server has what was sent."""
+    later = replace(courses.course(held=10, planned_sessions=20), sessions=(courses.session(1), courses.session(2)))
+    now = render(later, mappings).resources[0][1]
+    assert now["activity"] != ours["activity"]
+    assert {} == look(now, ours, knows(ours))
+    assert {} == look(ours, now, knows(now))
+
+
+def test_after_a_lost_answer_either_of_two_may_be_there(ours: Resource) -> None:
+    """What was sent before, or what the answer was lost of; and nothing of what one of them lacks."""
+    less = {name: value for name, value in ours.items() if name not in {"description", "addresses"}}
+    other = less | {"title": "Ours, later"}
+    known = dataclasses.replace(knows(ours), hashes=either(sent(ours), other))
+    wish = ours | {"title": "Ours, last", "description": "Ours, last"}
+    for there in (ours, other):
+        assert {} == look(wish, there, known)
+    assert {"title": Mark.PUT_BACK} == look(wish, other | {"title": "Theirs"}, known)
+    assert () == either((), ours)
+
+
+def test_an_altered_activity_is_an_edit_and_notes_on_it_are_none(ours: Resource) -> None:
+    """Of that one alone; and one that is gone as well."""
+    third = part("activity", ours["activity"][3])
+    assert {third: Mark.PUT_BACK} == look(ours, activity(ours, 3, description="With the partner"))
+    gone = ours | {"activity": [*ours["activity"][:3], *ours["activity"][4:]]}
+    assert {third: Mark.LEFT} == look(ours, gone, marks={third: Mark.PUT_BACK})
+    noted = copy.deepcopy(ours)
+    noted["activity"][3]["progress"] = [*noted["activity"][3].get("progress", []), {"text": "Went well"}]
+    assert {} == look(ours, noted | {"activity": [*noted["activity"], {"detail": {"status": "completed"}}]})
+
+
+def test_an_activity_whose_code_was_changed_is_still_ours(ours: Resource) -> None:
+    """By its id: put back, it does not stand twice."""
+    theirs = activity(ours, 3, code={"text": "Walk"})
+    merged = merge(ours, theirs, sent=(), asked="active")
+    assert ours["activity"] == merged.resource["activity"]
+
+
+def test_activities_without_ids_are_no_edits(ours: Resource) -> None:
+    """A client that drops ids as it saves has changed nothing that anybody could tell."""
+    bare = ours | {"activity": [{"detail": each["detail"]} for each in ours["activity"]]}
+    assert {} == look(ours, bare)
+    assert ours["activity"] == merge(ours, bare, sent=(), asked="active").resource["activity"]
+
+
+def test_what_is_left_stays_in_its_place_and_the_rest_is_current(ours: Resource, mappings: Mappings) -> None:
+    """An element, an entry that was altered, one that was taken away; with what others added beside them."""
+    theirs = activity(ours, 3, description="With the partner") | {"title": "Theirs", "addresses": []}
+    theirs["activity"].append({"detail": {"status": "not-started", "description": "Walk"}})
+    marks = dict.fromkeys(("title", part("activity", ours["activity"][3]), part("addresses", CONDITION)), Mark.LEFT)
+    now = render(courses.course(held=10, conditions=("Condition/c-1",)), mappings).resources[0][1]
+    assert marks == look(now, theirs, knows(ours, marks))
+    held = merge(now, theirs, sent=(), asked="active", kept=kept(marks)).resource
+    assert ("Theirs", now["description"], now["text"]) == (held["title"], held["description"], held["text"])
+    assert "addresses" not in held
+    expected = [*now["activity"][:3], theirs["activity"][3], *now["activity"][4:], theirs["activity"][-1]]
+    assert expected == held["activity"]
+
+
+def test_an_entry_that_was_left_and_that_the_plan_no_longer_has_is_theirs(ours: Resource) -> None:
+    """It stays, and there is nothing more to tell; if the plan has it again, it is left as before."""
+    name = part("activity", ours["activity"][3])
+    theirs = activity(ours, 3, description="With the partner")
+    now = ours | {"activity": ours["activity"][:3]}
+    marks = look(now, theirs, marks={name: Mark.LEFT})
+    assert ({name: Mark.THEIRS}, ()) == (marks, edited("CarePlan", marks))
+    held = merge(now, theirs, sent=(), asked="active", kept=kept(marks)).resource
+    assert [*now["activity"], theirs["activity"][3]] == held["activity"]
+    assert {name: Mark.LEFT} == look(ours, held, knows(now, marks))
+    assert {} == look(now, now, knows(now, marks))
+
+
+def test_what_the_server_makes_of_ours_is_never_an_edit(ours: Resource) -> None:
+    """Seen where nobody has written since, or when it is read once more after ours was put back."""
+    shaped = ours | {"title": ours["title"].upper()}
+    marks = look(ours, shaped, is_our_version=True)
+    assert {"title": Mark.RESHAPED} == marks
+    assert marks == look(ours, ours | {"title": "Theirs"}, marks=marks)
+    theirs = shaped | {"description": "Theirs"}
+    both = look(ours, theirs)
+    assert {"title": Mark.PUT_BACK, "description": Mark.PUT_BACK} == both
+    assert {"title": Mark.RESHAPED, "description": Mark.PUT_BACK} == settled(ours, shaped, both)
+    left = {"description": Mark.LEFT}
+    assert left | {"title": Mark.RESHAPED} == settled(ours, theirs, left)
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"text": {"status": "generated", "div": "<div>Theirs</div>"}},
+        {"subject": {"reference": "Patient/another"}},
+        {"intent": "order"},
+        {"extension": []},
+        {"identifier": []},
+        {"note": [{"text": "Theirs"}], "careTeam": [{"reference": "CareTeam/t"}]},
+        {"addresses": [{**CONDITION, "display": "Depression"}, {"reference": "Condition/theirs"}]},
+    ],
+)
+def test_what_is_always_ours_and_what_is_not_ours_is_no_edit(theirs: Resource, ours: Resource) -> None:
+    """The narrative, whose it is, our own extensions; what others add; a reference that names its target."""
+    assert {} == look(ours, ours | theirs)
+
+
+@pytest.mark.parametrize(
+    ("role", "element", "value"),
+    [
+        ("goal/phq-9", "target", [{"measure": {"text": "Sleep"}, "detailInteger": 7}]),
+        ("goal/phq-9", "achievementStatus", {"text": "Achieved, they say"}),
+        (f"task/{SAFETY.id}", "priority", "routine"),
+        (f"task/{SAFETY.id}", "restriction", {"period": {"end": "2027-01-01"}}),
+        (f"flag/{SAFETY.id}", "code", {"text": "Theirs"}),
+    ],
+)
+def test_goals_tasks_and_flags_have_edits_too(
+    role: str, element: str, value: object, plan: dict[str, Resource]
+) -> None:
+    """Each element by its FHIR path."""
+    ours = plan[role]
+    marks = look(ours, ours | {element: value}, marks=look(ours, ours | {element: value}))
+    assert (f"{ours['resourceType']}.{element}",) == edited(ours["resourceType"], marks)
+
+
+def test_an_element_that_we_never_had_is_an_edit(plan: dict[str, Resource]) -> None:
+    """It is ours to say nothing there."""
+    ours = {name: value for name, value in plan["goal/phq-9"].items() if name != "achievementStatus"}
+    assert {"achievementStatus": Mark.PUT_BACK} == look(ours, plan["goal/phq-9"])
+
+
+def test_nothing_is_counted_while_more_may_be_ours_than_is_remembered(ours: Resource) -> None:
+    """After an attempt that was never heard of; what was left before stays left."""
+    theirs = ours | {"title": "Whose?", "description": "Whose?"}
+    assert {} == look(ours, theirs, counts=False)
+    marks = {"title": Mark.LEFT, "description": Mark.PUT_BACK}
+    assert dict(sorted(marks.items())) == look(ours, theirs, marks=marks, counts=False)
+
+
+@pytest.mark.parametrize("known", [None, Remote("c-1", "1", "d", "active", foreign=True)])
+def test_without_memory_nothing_is_an_edit(known: Remote | None, ours: Resource) -> None:
+    """A lost ledger, or one of before edits were told."""
+    assert {} == judged(ours, ours | {"title": "Theirs"}, known, is_our_version=False, counts=True)
+
+
+def test_what_is_withdrawn_leaves_nothing(ours: Resource) -> None:
+    """Our words must not stay, whoever changed them."""
+    marks = {"title": Mark.LEFT, "description": Mark.RESHAPED}
+    withdrawn = ours | {"status": "entered-in-error"}
+    assert {"description": Mark.RESHAPED} == look(withdrawn, ours | {"title": "Theirs"}, marks=marks)
