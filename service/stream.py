@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BY_PASSWORD = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
 
-FETCH_BYTES = 1024 * 1024
+FETCH_BYTES = 512 * 1024
 """Most bytes fetched of one partition at a time, and so kept for it; a larger record still comes, alone."""
 POLL = 1000
 """Most records taken over from Kafka's client at a time; with more of them waiting, the service is catching up."""

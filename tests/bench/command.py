@@ -51,13 +51,14 @@ async def measured(scale: Scale, rows: Collection[int]) -> Report:
     with parts() as real:
         async with AsyncExitStack() as keep:
             bench = Bench(real, scale, keep)
+            compression = await real.compress_wal()
             for repetition in range(1, scale.repetitions + 1):
                 figures.append([])
                 for number in sorted(rows):
                     for figure in await ROWS[number](bench):
                         figures[-1].append(figure)
                         bench.say(f"{repetition}/{scale.repetitions}  {figure.what}: {figure.value:,.1f} {figure.unit}")
-            on = machine(await real.postgresql_version())
+            on = machine(await real.postgresql_version()) | {"wal_compression": compression}
             return Report(scale, figures, courses=bench.courses, machine=on)
 
 
