@@ -58,6 +58,8 @@ REPORT_S = 0.02
 """What has ended is reported together with what ends so soon after it: nobody waits for that report (seconds)."""
 REPORT_AT_ONCE = 64
 """Or once so many have ended (deliveries)."""
+MARGIN = 0.1
+"""So much of its lease a delivery leaves unused: it has ended, and is reported, before another worker may take it."""
 FAILURES = 3
 """So many different courses fail in a row before the destination is at fault, and left alone for a while."""
 LEFT_ALONE = Backoff(first_s=1.0, longest_s=30.0)
@@ -121,6 +123,7 @@ class Reconciler:
         self._learn = learn
         self._mappings = mappings
         self._lease = timedelta(seconds=settings.lease_s)
+        self._margin = MARGIN * self._lease
         self._backoff = Backoff(settings.backoff_s, settings.backoff_max_s)
         self._breaker = Breaker(FAILURES, LEFT_ALONE)
         self._vitals = vitals
@@ -250,10 +253,11 @@ class Reconciler:
         started = asyncio.get_running_loop().time()
         report: Report
         try:
-            async with asyncio.timeout(self._lease.total_seconds()):
+            left = claimed.lease.until - self._vitals.now() - self._margin
+            async with asyncio.timeout(max(0.0, left.total_seconds())):
                 route, ledger, respected = await self._sent(claimed, progress)
         except TimeoutError:
-            # Another worker may take it from here on: two must not write the same plan at once.
+            # Another worker may soon take it: two must not write the same plan at once.
             message = (
                 "A plan takes longer than a delivery's lease. Raise deliveries.lease_s, or the destination's rate."
             )
@@ -286,6 +290,7 @@ class Reconciler:
                 route,
                 ledger,
                 _writes(claimed, route, progress),
+                lease=claimed.lease,
             )
             if route not in _KEPT_BACK:  # what is kept back may not have asked the destination at all
                 self._breaker.succeeded(self._vitals.now())
@@ -328,6 +333,7 @@ class Reconciler:
             claimed.counter,
             claimed.route,
             _wrote(progress),
+            lease=claimed.lease,
         )
 
     def _tell_state(self) -> None:
@@ -344,7 +350,8 @@ class Reconciler:
     async def _report_ended(self) -> bool:
         """Record how deliveries ended; return whether the database took it, else it is told at the next turn.
 
-        Should this worker end before, the lease runs out, and the same plan is delivered once more.
+        Should this worker end before, the lease runs out, and the same plan is delivered once more. Should the lease
+        have run out, the delivery is another's: what was written is kept, and the plan is sent once more.
         """
         reports = [task.result() for task in self._ended]
         if not reports:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -15,19 +14,20 @@ from service.store.compiled import Compiled
 from service.store.dialects import Incoming
 from service.store.instants import instant, micros
 from service.store.projections import wanting
-from service.store.rows import ledger, ledger_text
+from service.store.rows import ledger
 from service.store.tables import course, delivery, pause
-from service.store.values import OTHER_SOURCE, PATIENT_MISSING, WITHHELD, Claimed, Delivered, Pending
+from service.store.values import OTHER_SOURCE, PATIENT_MISSING, WITHHELD, Claimed, Lease, Pending, Postponed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime, timedelta
 
     from sqlalchemy import Update
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.store.connections import Connections
     from service.store.delivery_rows import DeliveryRow
-    from service.store.values import Ledger, Postponed, Write
+    from service.store.values import Delivered, Ledger, Write
 
 
 _COURSE = (
@@ -83,7 +83,7 @@ class Deliveries:
             claimed = await self._claim_at_once(given)
         else:
             claimed = await self._claim_in_turn(given)
-        return [_claimed(destination, row) for row in claimed]
+        return [_claimed(destination, row, now + lease) for row in claimed]
 
     async def _claim_at_once(self, given: dict[str, Any]) -> list[Any]:
         statements = _statements("postgresql")
@@ -107,43 +107,47 @@ class Deliveries:
         return rows
 
     async def acknowledge(self, reports: Sequence[Delivered], now: datetime) -> bool:
-        """Record what destinations took; return whether a course has changed meanwhile, and so is due again."""
+        """Record what destinations took; return whether one is due again: its course has changed meanwhile, say.
+
+        What a worker tells whose lease had ended is kept as `delivery_rows.late` says, here and below.
+        """
         at = micros(now)
         async with self._connections.writing() as connection:
             rows = await delivery_rows.read(connection, [(each.course_id, each.destination) for each in reports])
             changed: dict[tuple[str, str], DeliveryRow] = {}
-            late: list[tuple[str, str]] = []
+            late: list[Delivered | Postponed] = []
             for report in reports:
                 row = rows.get((report.course_id, report.destination))
-                if row is None:
-                    continue
-                if row.handed_to is not None:
-                    late.append((row.handed_to, row.destination))
-                else:
+                if row is not None and row.held_under(report.lease):
                     changed[row.key] = delivery_rows.acknowledged(row, report, at)
-            # A plan of the old course may lie over the new one's: send that once more.
-            taken = await delivery_rows.read(connection, late)
-            changed |= {key: delivery_rows.due_again(changed.get(key, row), at) for key, row in taken.items()}
-            await delivery_rows.save(connection, changed.values())
+                elif row is not None:
+                    late.append(report)
+            again = await _late(connection, rows, changed, late, at)
+            await delivery_rows.save(connection, (changed | again).values())
             await audit_trail.delivered(connection, reports, at)
-            done = [key for key, row in changed.items() if row.next_attempt is None]
+            done = [key for key, row in changed.items() if key not in again and row.next_attempt is None]
             await parking.resolve_deliveries(connection, done, at)
             for course_id, destination in done:
                 if rows[course_id, destination].outcome == PATIENT_MISSING:
                     await connection.execute(_of_the_same_patient(course_id, destination, at))
-        return len(done) < len(changed)
+        return len(done) < len(changed | again)
 
     async def postpone(self, reports: Sequence[Postponed], now: datetime) -> None:
         """Record attempts that failed, what they wrote before, and when to make the next."""
+        at = micros(now)
         async with self._connections.writing() as connection:
             rows = await delivery_rows.read(connection, [(each.course_id, each.destination) for each in reports])
-            changed = [
-                delivery_rows.postponed(rows[key], each, micros(each.next_attempt))
-                for each in reports
-                if (key := (each.course_id, each.destination)) in rows
-            ]
-            await delivery_rows.save(connection, changed)
-            await audit_trail.delivered(connection, reports, micros(now))
+            changed: dict[tuple[str, str], DeliveryRow] = {}
+            late: list[Delivered | Postponed] = []
+            for report in reports:
+                row = rows.get((report.course_id, report.destination))
+                if row is not None and row.held_under(report.lease):
+                    changed[row.key] = delivery_rows.postponed(row, report, micros(report.next_attempt))
+                elif row is not None:
+                    late.append(report)
+            again = await _late(connection, rows, changed, late, at)
+            await delivery_rows.save(connection, (changed | again).values())
+            await audit_trail.delivered(connection, reports, at)
 
     async def park_delivery(  # noqa: PLR0913 - what a failed attempt leaves, each by its name
         self,
@@ -167,13 +171,17 @@ class Deliveries:
         async with self._connections.writing() as connection:
             row = (await delivery_rows.read(connection, [key])).get(key)
             # Whoever delivers it by now: what was written was written.
-            made = Delivered(*key, claimed.revision, claimed.counter, writes=writes)
+            lease = claimed.lease
+            made = Postponed(*key, now, reason, remote, claimed.revision, claimed.counter, None, writes, lease=lease)
             await audit_trail.delivered(connection, [made], at)
-            if row is None or row.next_attempt is None:
+            if row is None:
                 return
-            if remote is not None:
-                row = replace(row, remote=ledger_text(remote))
-            if row.wanted_counter > claimed.counter:
+            if not row.held_under(lease):
+                again_due = await _late(connection, {key: row}, {}, [made], at)
+                await delivery_rows.save(connection, again_due.values())
+                return
+            row = delivery_rows.refused(row, remote, lease)
+            if row.wanted_counter > claimed.counter or row.asked_since(lease):
                 await delivery_rows.save(connection, [delivery_rows.released(row, at)])
                 return
             await delivery_rows.save(
@@ -325,6 +333,28 @@ class _Statements:
 _statements = cache(_Statements)
 
 
+async def _late(
+    connection: AsyncConnection,
+    rows: Mapping[tuple[str, str], DeliveryRow],
+    changed: Mapping[tuple[str, str], DeliveryRow],
+    reports: Sequence[Delivered | Postponed],
+    now: int,
+) -> dict[tuple[str, str], DeliveryRow]:
+    """Return the rows that late workers' reports change, on top of those that are changed already.
+
+    What was handed to another course is that one's: a plan of the old course may lie over the new one's.
+    """
+    heirs = {each.key: (each.handed_to, each.destination) for each in rows.values() if each.handed_to is not None}
+    told = [(heirs.get(key, key), each) for each in reports for key in [(each.course_id, each.destination)]]
+    missing = await delivery_rows.read(connection, [key for key, _ in told if key not in rows])
+    found: dict[tuple[str, str], DeliveryRow] = {}
+    for key, each in told:
+        row = found.get(key) or changed.get(key) or rows.get(key) or missing.get(key)
+        if row is not None:
+            found[key] = delivery_rows.late(row, each.remote, now, wrote=bool(each.writes))
+    return found
+
+
 def _of_the_same_patient(course_id: str, destination: str, now: int) -> Update:
     """Return what makes a patient's other plans due at a destination that has come to know the patient."""
     mine, others = course.alias("mine"), course.alias("others")
@@ -345,8 +375,8 @@ def _of_the_same_patient(course_id: str, destination: str, now: int) -> Update:
     )
 
 
-def _claimed(destination: str, row: Sequence[Any]) -> Claimed:
-    course_id, source, patient_id, revision, counter, state, gone, _, _, attempts, seen, route, remote = row
+def _claimed(destination: str, row: Sequence[Any], until: datetime) -> Claimed:
+    course_id, source, patient_id, revision, counter, state, gone, _, due, attempts, seen, route, remote = row
     return Claimed(
         course_id,
         destination,
@@ -359,4 +389,5 @@ def _claimed(destination: str, row: Sequence[Any]) -> Claimed:
         seen,
         route,
         ledger(remote),
+        Lease(until, instant(due)),
     )

@@ -10,7 +10,9 @@ from sqlalchemy import and_, select, update
 
 from service.store.compiled import Compiled
 from service.store.dialects import Incoming
-from service.store.rows import ledger_text
+from service.store.instants import micros
+from service.store.ledgers import met
+from service.store.rows import ledger, ledger_text
 from service.store.tables import delivery
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from service.store.values import Delivered, Postponed
+    from service.store.values import Delivered, Lease, Ledger, Postponed
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,22 @@ class DeliveryRow:
         """Attempts from which counting begins anew: 1 where one may have written, so that this is never forgotten."""
         return min(self.attempts, 1)
 
+    def held_under(self, lease: Lease) -> bool:
+        """Whether the delivery is still that of the worker who claimed it with this lease."""
+        return self.leased_until == micros(lease.until)
+
+    def asked_since(self, lease: Lease) -> bool:
+        """Whether it was asked for once more since it was claimed, by a late worker or a person."""
+        return self.next_attempt != micros(lease.due)
+
 
 def acknowledged(row: DeliveryRow, report: Delivered, now: int) -> DeliveryRow:
-    """Return the row after its destination took a plan; due again if that is no longer the wanted one."""
+    """Return the row after its destination took a plan.
+
+    Due again if that is no longer the wanted one, or was asked for once more meanwhile.
+    """
     # A destination that no longer takes the course's source is not told of newer revisions: it may be ahead.
-    current = report.counter >= row.wanted_counter
+    current = report.counter >= row.wanted_counter and not row.asked_since(report.lease)
     return replace(
         row,
         seen=report.revision,
@@ -72,22 +85,45 @@ def acknowledged(row: DeliveryRow, report: Delivered, now: int) -> DeliveryRow:
         next_attempt=None if current else now,
         leased_until=None,
         route=row.route if report.route is None else report.route,
-        remote=row.remote if report.remote is None else ledger_text(report.remote),
+        remote=_remote(row, report.remote, report.lease),
         outcome=None,
     )
 
 
 def postponed(row: DeliveryRow, report: Postponed, next_attempt: int) -> DeliveryRow:
-    """Return the row after a failed attempt; unchanged if another worker has finished meanwhile."""
-    if row.next_attempt is None:
-        return row
+    """Return the row after a failed attempt."""
     return replace(
         row,
         next_attempt=next_attempt,
         leased_until=None,
-        remote=row.remote if report.remote is None else ledger_text(report.remote),
+        remote=_remote(row, report.remote, report.lease),
         outcome=report.outcome,
     )
+
+
+def refused(row: DeliveryRow, remote: Ledger | None, lease: Lease) -> DeliveryRow:
+    """Return the row with what a refused attempt wrote before; None: nothing."""
+    return replace(row, remote=_remote(row, remote, lease))
+
+
+def late(row: DeliveryRow, remote: Ledger | None, now: int, *, wrote: bool) -> DeliveryRow:
+    """Return the row after the word of a worker whose lease had ended: the delivery is another's, or was.
+
+    Who has it by now keeps it, and how it stands is theirs to say. What the late one wrote, or may have, is kept with
+    what is known (`remote`; None: nothing beside), and the plan is sent once more: the late one's may lie over it.
+    """
+    if not wrote and remote is None:
+        return row
+    both = row.remote if remote is None else ledger_text(met(ledger(row.remote), remote))
+    return replace(due_again(row, now), attempts=row.attempts, remote=both)
+
+
+def _remote(row: DeliveryRow, told: Ledger | None, lease: Lease) -> str | None:
+    """Return what the destination is known to hold, where a worker has told of it; None: of nothing beside."""
+    if told is None:
+        return row.remote
+    # A late worker may have told meanwhile of what this one does not know.
+    return ledger_text(met(told, ledger(row.remote)) if row.asked_since(lease) else told)
 
 
 def stopped(row: DeliveryRow, reason: str, next_attempt: int | None) -> DeliveryRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from service.domain.facts import Fact, FactKey, PatientKey
 
-Ledger: TypeAlias = Mapping[str, Mapping[str, str | None]]
-"""Role of a plan's resource to what the destination knows it by: `id`, `version`, `hash`."""
+Ledger: TypeAlias = Mapping[str, Any]
+"""What a destination said that it holds of a course, as JSON values; `ledgers.py` says what of it the store reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +193,15 @@ PATIENT_MISSING = "patient-missing"
 """Outcome of a delivery to a destination that does not know the patient yet: all of a patient's have it together."""
 
 
+class Lease(NamedTuple):
+    """What a worker shows to prove that a delivery is still its own: what stood in the row when it was claimed."""
+
+    until: datetime
+    """When the lease ends: another time in the row says that somebody else has the delivery, or had it since."""
+    due: datetime
+    """For when it was due: another time says that it was asked for once more meanwhile."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A delivery that is this worker's until its lease ends."""
@@ -210,6 +219,7 @@ class Claimed:
     seen: str | None
     route: str | None
     remote: Ledger
+    lease: Lease
 
 
 class Write(NamedTuple):
@@ -257,6 +267,8 @@ class Delivered:
     """None leaves what is known."""
     writes: tuple[Write, ...] = ()
     """For the audit trail."""
+    lease: Lease = field(kw_only=True)
+    """`Claimed.lease`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +288,8 @@ class Postponed:
     route: str | None = None
     writes: tuple[Write, ...] = ()
     """What it wrote before it failed, for the audit trail."""
+    lease: Lease = field(kw_only=True)
+    """`Claimed.lease`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,10 @@ async def _read(installation: Installation, topics: tuple[str, str], written: Se
             await intake.process(await intake.read([record(topics, event) for event in batch]))
         deliveries = store.deliveries
         while claimed := await deliveries.claim(DESTINATION, vitals.now(), BATCH, timedelta(minutes=5)):
-            sent = [Delivered(each.course_id, DESTINATION, each.revision, each.counter, "topic") for each in claimed]
+            sent = [
+                Delivered(each.course_id, DESTINATION, each.revision, each.counter, "topic", lease=each.lease)
+                for each in claimed
+            ]
             await deliveries.acknowledge(sent, vitals.now())
 
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from service.cli import cli
 from service.commands.delivery_screens import age
-from service.store import Destination, ParkedState, Postponed, Store, Write
-from tests.integration.store.samples import LATER, LEASE, NOW, REMOTE, SOON, course, deliver, update, write
+from service.store import Destination, ParkedState, Store, Write
+from tests.integration.store.samples import LATER, LEASE, NOW, REMOTE, SOON, course, deliver, failed, update, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ def config(tmp_path: Path) -> Path:
                 if claimed.course_id == "parked":
                     await store.deliveries.park_delivery(claimed, "http-422", SOON)
                 else:
-                    await store.deliveries.postpone([Postponed(claimed.course_id, "ehr", LATER, "http-503")], SOON)
+                    await store.deliveries.postpone([failed(claimed, LATER, "http-503")], SOON)
 
     asyncio.run(fill())
     file = tmp_path / "ipt-bridge.toml"

@@ -159,7 +159,8 @@ async def deliver(store: Store) -> list[str]:
     """Deliver what is due to the EHR, under one id; the courses that are not retracted."""
     claimed = await store.deliveries.claim(EHR.name, END, 10, timedelta(minutes=1))
     reports = [
-        Delivered(each.course_id, EHR.name, each.revision, each.counter, "create-update", REMOTE) for each in claimed
+        Delivered(each.course_id, EHR.name, each.revision, each.counter, "create-update", REMOTE, lease=each.lease)
+        for each in claimed
     ]
     await store.deliveries.acknowledge(reports, END)
     return [each.course_id for each in claimed if not each.gone]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
 
 from service.decisions import decide
-from service.deliveries import LOOK_S, Reconciler
+from service.deliveries import LOOK_S, MARGIN, Reconciler
 from service.domain.facts import Code, PatientKey
 from service.domain.projection import project
 from service.health import Health
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
     from service.domain.mappings import Mappings
     from service.outbound.careplan import Plan
-    from service.store import PatientUpdate
+    from service.store import Claimed, PatientUpdate
 
 AT_ONCE_S = LOOK_S / 2
 """Sooner than this nothing comes by the next look alone (seconds)."""
+HANGS_S = 20.0
+"""After so long a test says that what it waits for does not come (seconds)."""
 NAME = "held"
 PART_2 = Code("http://terminology.hl7.org/CodeSystem/v3-ActCode", "42CFRPart2")
 OTHER = Code("http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "R")
@@ -125,6 +127,35 @@ async def test_course_that_changed_during_its_delivery_is_sent_again_at_once(sto
         await asyncio.sleep(0.05)  # the look that finds it leased
         destination.gate.set()
         assert 2 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+
+
+async def test_delivery_ends_before_its_lease_does(store: Store, mappings: Mappings) -> None:
+    """Whoever takes it next must not find it being written; the clock here has gone on by all but the margin."""
+    destination = Held()
+    destination.gate.clear()
+    await write(store, update("p-1", 3, mappings))
+    lease = timedelta(days=1)
+    began = datetime.now(UTC)
+    clock = [began]
+    metrics = create_metrics(topics={"main": ()}, destinations=[NAME], reasons=[])
+    vitals = Vitals(metrics, Health(), lambda: clock[0])
+    settings = Deliveries(lease_s=lease.total_seconds())
+    claim = store.deliveries.claim
+
+    async def claim_late(*given: Any, **named: Any) -> list[Claimed]:  # noqa: ANN401 - as `claim`
+        found = await claim(*given, **named)
+        clock[0] = began + (1 - MARGIN) * lease
+        return found
+
+    store.deliveries.claim = claim_late  # type: ignore[method-assign]  # the clock goes on while the database answers
+    stop = asyncio.Event()
+    running = asyncio.create_task(Reconciler(store, destination, {"main": mappings}, settings, vitals).run(stop))
+    async with asyncio.timeout(HANGS_S):
+        await destination.taken.get()
+        stop.set()
+        await running
+    (standing,) = await store.desk.deliveries(NAME, behind=False)
+    assert ("too-slow", 1) == (standing.outcome, standing.attempts)
 
 
 async def test_course_that_changes_while_ends_are_reported_is_sent_at_once(

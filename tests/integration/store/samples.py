@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from service.domain.facts import EncounterReading, Fact, FactKey, OrderKey, PatientKey
-from service.store import CourseUpdate, Delivered, Destination, GoneCourse, KeptRecord, Parked, PatientUpdate
+from service.store import CourseUpdate, Delivered, Destination, GoneCourse, KeptRecord, Parked, PatientUpdate, Postponed
 
 if TYPE_CHECKING:
     from service.store import Claimed, DeliveryState, Ledger, Store, Write
@@ -71,7 +71,13 @@ def parked(reason: str = "not-json", offset: int = 7, entry: int = -1) -> Parked
 
 def done(claimed: Claimed, remote: Ledger | None = None, writes: tuple[Write, ...] = ()) -> Delivered:
     """The destination's word that it took what was claimed."""
-    return Delivered(claimed.course_id, claimed.destination, claimed.revision, claimed.counter, "route", remote, writes)
+    key = (claimed.course_id, claimed.destination)
+    return Delivered(*key, claimed.revision, claimed.counter, "route", remote, writes, lease=claimed.lease)
+
+
+def failed(claimed: Claimed, again: datetime, outcome: str = "unavailable", remote: Ledger | None = None) -> Postponed:
+    """The word of an attempt that failed, and is made again then."""
+    return Postponed(claimed.course_id, claimed.destination, again, outcome, remote, lease=claimed.lease)
 
 
 async def deliver(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from service.domain.facts import PatientKey
 from service.domain.state import mark
 from service.outbound.destination import Route
-from service.store import PATIENT_MISSING, Delivered, Destination, ParkedKind, ParkedState, Pending, Postponed, Write
+from service.store import PATIENT_MISSING, Delivered, Destination, ParkedKind, ParkedState, Pending, Write
 from tests.integration.store.samples import (
     BEN,
     EHR,
@@ -23,6 +23,7 @@ from tests.integration.store.samples import (
     deliver,
     delivery,
     done,
+    failed,
     gone,
     update,
     write,
@@ -127,9 +128,9 @@ async def test_workers_that_claim_at_once_share_the_deliveries(store: Store, oth
 async def test_failed_delivery_waits_for_its_next_attempt(store: Store) -> None:
     """It backs off with its reason, and other destinations are not held up."""
     await write(store, update(course("c")), to=(TOPIC, EHR))
-    (failed,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    (claimed,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
 
-    await store.deliveries.postpone([Postponed(failed.course_id, "ehr", LATER, "unavailable", REMOTE)], NOW)
+    await store.deliveries.postpone([failed(claimed, LATER, remote=REMOTE)], NOW)
 
     assert [] == await store.deliveries.claim("ehr", SOON, 10, LEASE)
     assert "unavailable" == (await delivery(store, "c", "ehr")).outcome
@@ -142,8 +143,8 @@ async def test_failed_delivery_waits_for_its_next_attempt(store: Store) -> None:
 async def test_new_revision_does_not_cut_a_backoff_short(store: Store) -> None:
     """A destination that is away is not tried more often because more happens."""
     await write(store, update(course("c")))
-    await store.deliveries.claim("topic", NOW, 10, LEASE)
-    await store.deliveries.postpone([Postponed("c", "topic", LATER, "unavailable")], NOW)
+    (claimed,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
+    await store.deliveries.postpone([failed(claimed, LATER)], NOW)
 
     await write(store, update(course("c", "r2")))
 
@@ -153,10 +154,10 @@ async def test_new_revision_does_not_cut_a_backoff_short(store: Store) -> None:
 async def test_late_failure_does_not_undo_anothers_success(store: Store) -> None:
     """A worker whose lease ended may report after the one that took over."""
     await write(store, update(course("c")))
-    await store.deliveries.claim("topic", NOW, 10, LEASE)
+    (claimed,) = await store.deliveries.claim("topic", NOW, 10, LEASE)
     await deliver(store, "topic", now=NOW + LEASE)
 
-    await store.deliveries.postpone([Postponed("c", "topic", NOW + LEASE, "timeout")], NOW)
+    await store.deliveries.postpone([failed(claimed, NOW + LEASE)], NOW)
 
     assert [] == await store.deliveries.claim("topic", NOW + 2 * LEASE, 10, LEASE)
 
@@ -315,7 +316,9 @@ async def test_rule_that_withholds_is_followed_when_it_changes(store: Store) -> 
         await store.deliveries.bring_up_to_date("ehr", NOW, withheld=(mark(rule),)) for rule in (label, "42CFRPart2")
     ]
     (claimed,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
-    taken_back = Delivered(claimed.course_id, "ehr", claimed.revision, claimed.counter, "withheld", REMOTE)
+    taken_back = Delivered(
+        claimed.course_id, "ehr", claimed.revision, claimed.counter, "withheld", REMOTE, lease=claimed.lease
+    )
     await store.deliveries.acknowledge([taken_back], NOW)
     found.append(await store.deliveries.bring_up_to_date("ehr", NOW, withheld=(mark("42CFRPart2"),)))
     found.append(await store.deliveries.bring_up_to_date("ehr", NOW))
@@ -380,7 +383,7 @@ async def test_one_courses_delivery_is_retried_before_its_time(store: Store) -> 
     await write(store, update(course("a"), course("b"), course("d")))
     await deliver(store, "topic", only="d")
     for claimed in await store.deliveries.claim("topic", NOW + LEASE, 10, LEASE):
-        await store.deliveries.postpone([Postponed(claimed.course_id, "topic", LATER, "unavailable")], NOW)
+        await store.deliveries.postpone([failed(claimed, LATER)], NOW)
 
     assert 1 == await store.desk.retry(None, ["a", "d"], SOON)
 

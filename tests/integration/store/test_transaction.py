@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from service.store import Delivered, Store, StoreError
+from service.store import Delivered, Lease, Store, StoreError
 from tests.integration.store.samples import (
     ANNA,
     BEN,
@@ -155,8 +155,12 @@ async def race(writing: Callable[[int], PatientUpdate], url: str) -> tuple[int, 
             nonlocal acknowledged
             while min(wrote, acknowledged) < ROUNDS:
                 for name in ("topic", "ehr"):
-                    await other.deliveries.claim(name, NOW, 100, LEASE)
-                    taken = [Delivered(each, name, "r", acknowledged, "route", REMOTE) for each in reversed(NAMES)]
+                    claims = {each.course_id: each for each in await other.deliveries.claim(name, NOW, 100, LEASE)}
+                    taken = [
+                        Delivered(each, name, "r", acknowledged, "route", REMOTE, lease=lease)
+                        for each in reversed(NAMES)
+                        for lease in [claims[each].lease if each in claims else Lease(NOW, NOW)]
+                    ]
                     await other.deliveries.acknowledge(taken, NOW)
                 acknowledged += 1
 
