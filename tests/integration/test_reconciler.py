@@ -50,12 +50,15 @@ class Held:
         self.taken: asyncio.Queue[int] = asyncio.Queue()
         """Counters of the plans that have come, in their order."""
         self.plans: list[Plan] = []
+        self.repeats: list[bool] = []
+        """Of each, whether more may be here than its ledger tells."""
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def deliver(self, delivery: PlanDelivery) -> Delivered:
         """Take a plan once the gate is open."""
         self.plans.append(delivery.plan)
+        self.repeats.append(delivery.is_repeat)
         self.taken.put_nowait(delivery.counter)
         await self.gate.wait()
         return Delivered({}, Route.TOPIC)
@@ -256,6 +259,19 @@ async def test_withheld_plan_whose_first_answer_was_lost_is_taken_back(store: St
         await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
     assert 1 == len(claimed)
     assert ["entered-in-error"] == [resource["status"] for _, resource in destination.plans[0].resources]
+
+
+async def test_delivery_after_one_that_was_never_heard_of_says_so(store: Store, mappings: Mappings) -> None:
+    """More may be there than its ledger tells, for whoever tells edits by that; not so once it has been told."""
+    destination = Held()
+    await write(store, update("lost", 3, mappings))
+    await store.deliveries.claim(NAME, datetime.now(UTC), 1, timedelta(0))
+    async with reconciling(store, destination, mappings) as reconciler:
+        await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+        await write(store, update("lost", 4, mappings))
+        reconciler.wake()
+        await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+    assert [True, False] == destination.repeats
 
 
 @pytest.mark.parametrize("withhold", ["42CFRPart2", "http://terminology.hl7.org/CodeSystem/v3-ActCode|42CFRPart2"])
