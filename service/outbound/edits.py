@@ -78,9 +78,11 @@ def judged(
     """
     if known is None:
         return {}
-    if not known.hashes or ours.get(STATUS[ours["resourceType"]]) == WITHDRAWN:
+    if ours.get(STATUS[ours["resourceType"]]) == WITHDRAWN:
         return {each: mark for each, mark in known.marks.items() if mark is Mark.RESHAPED}
     wanted, held, before = _hashes(ours), _hashes(remote), _by_part(known.hashes)
+    if not before:  # nobody knows what was sent
+        is_our_version = counts = False
     told_apart = not _lacks_ids(remote)
     marks: dict[str, Mark | None] = {}
     for each in _parts(ours, wanted):

@@ -16,7 +16,8 @@ def met(known: Ledger, late: Ledger) -> Ledger:
 
     Of `remotes`, by role: what only one of them knows stays, and what is sure wins over what is not (`sure`). Where
     both wrote, nobody can tell whose is the last: ours is kept with neither `version` nor `digest`, so that the next
-    delivery reads it there before it writes. Everything else is as it is known, where it is.
+    delivery reads it there before it writes, and without `hashes`, so that it takes neither's for somebody's edit.
+    Everything else is as it is known, where it is.
     """
     if not known or not late:
         return known or late
@@ -30,7 +31,7 @@ def _one(known: Mapping[str, Any], late: Mapping[str, Any]) -> Mapping[str, Any]
         return known
     if known.get("sure", True) != late.get("sure", True):
         return known if known.get("sure", True) else late
-    return {**known, "version": None, "digest": ""}
+    return {**known, "version": None, "digest": "", "hashes": []}
 
 
 def _remotes(value: Ledger) -> dict[str, Mapping[str, Any]]:

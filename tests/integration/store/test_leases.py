@@ -100,7 +100,7 @@ async def test_late_word_after_anothers_success_makes_the_plan_due_once_more(how
     await report(store, first, how)
 
     (again,) = await store.deliveries.claim("ehr", DONE, 10, LEASE)
-    doubted = remote("b") | {"version": None, "digest": ""}
+    doubted = remote("b") | {"version": None, "digest": "", "hashes": []}
     assert {"careplan": doubted, "flag": remote("f")} == again.remote["remotes"]
 
 

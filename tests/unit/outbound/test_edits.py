@@ -229,7 +229,17 @@ def test_nothing_is_counted_while_more_may_be_ours_than_is_remembered(ours: Reso
 @pytest.mark.parametrize("known", [None, Remote("c-1", "1", "d", "active", foreign=True)])
 def test_without_memory_nothing_is_an_edit(known: Remote | None, ours: Resource) -> None:
     """A lost ledger, or one of before edits were told."""
-    assert {} == judged(ours, ours | {"title": "Theirs"}, known, is_our_version=False, counts=True)
+    for is_our_version in (False, True):
+        marks = judged(ours, ours | {"title": "Theirs"}, known, is_our_version=is_our_version, counts=True)
+        assert {} == marks
+
+
+def test_what_is_left_stays_left_though_what_was_sent_is_forgotten(ours: Resource) -> None:
+    """As after two workers wrote at once: it is known no longer which of them wrote last."""
+    marks = {"title": Mark.LEFT}
+    known = dataclasses.replace(knows(ours, marks), hashes=())
+    assert marks == look(ours, ours | {"title": "Theirs", "description": "Whose?"}, known)
+    assert {} == look(ours, ours, known)
 
 
 def test_what_is_withdrawn_leaves_nothing(ours: Resource) -> None:
