@@ -28,7 +28,7 @@ from service.store.errors import is_transient
 from service.store.values import PATIENT_MISSING, Delivered, Postponed, Write
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from service.domain.course import Course
     from service.domain.facts import Code, Fact
@@ -430,8 +430,7 @@ class Reconciler:
     def _of(self, course: Course) -> Mappings:
         return self._mappings[course.source]
 
-    @staticmethod
-    def _delivery(claimed: Claimed, plan: Plan, progress: Progress) -> PlanDelivery:
+    def _delivery(self, claimed: Claimed, plan: Plan, progress: Progress) -> PlanDelivery:
         return PlanDelivery(
             course_id=claimed.course_id,
             revision=claimed.revision,
@@ -440,8 +439,40 @@ class Reconciler:
             causes=(),
             ledger=claimed.remote,
             is_repeat=claimed.attempts > 1,
+            intents=Remembered(self._store, claimed),
             progress=progress,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The database, as what a delivery means to create is remembered there; see `outbound/intents.py`."""
+
+    store: Store
+    claimed: Claimed
+
+    async def remember(self, ledger: Mapping[str, Any]) -> None:
+        """Return once it is there. Raises Transient where another worker has the delivery, or the database is away."""
+        with _as_transient():
+            is_ours = await self.store.deliveries.remember(self.claimed, ledger)
+        if not is_ours:
+            raise Transient(CONFLICT, "Another worker has the delivery by now. It goes on there.")
+
+    async def may_repeat(self) -> bool:
+        """Return whether a person has looked, and asked for the delivery again. Raises Transient as above."""
+        with _as_transient():
+            return await self.store.deliveries.may_repeat(self.claimed)
+
+
+@contextlib.contextmanager
+def _as_transient() -> Iterator[None]:
+    """Turn what a database that is away raises into what a delivery waits for."""
+    try:
+        yield
+    except Exception as error:
+        if not is_transient(error):
+            raise
+        raise Transient(DATABASE, "The database does not answer. It is tried again by itself.") from None
 
 
 def _may_be_there(claimed: Claimed) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from service.outbound.acts import Act
     from service.outbound.audit import Write
     from service.outbound.careplan import Plan
+    from service.outbound.intents import Intents
 
 
 class Route(StrEnum):
@@ -60,6 +61,8 @@ class PlanDelivery:
     """What this destination said it holds of the course: JSON values that only it reads; empty at first."""
     is_repeat: bool = False
     """Whether an attempt before failed, or was never heard of: more may be there than the ledger tells."""
+    intents: Intents | None = None
+    """Where creates that can't be looked for are remembered before they are sent; None: in `progress` alone."""
     progress: Progress = field(default_factory=Progress, compare=False)
     """Kept current by the destination while it works."""
 

@@ -122,6 +122,7 @@ class EhrDestination:
         plan = delivery.plan
         client = Recording(self._client, delivery.progress.writes)
         writing = Writing(client, terms, delivery.revision, delivery.counter, dict(ledger.remotes))
+        writing.intents = delivery.intents
         writing.counts_edits = not delivery.is_repeat
         writing.acts = {act.role: act for act in ledger.acts}
         try:
@@ -129,7 +130,7 @@ class EhrDestination:
         finally:
             # However it ends: what the server may have must never be forgotten, nor written a second time. Which
             # references it does not know is a guess until it has taken the plan without them.
-            if writing.remotes:
+            if writing.remotes or writing.meant:
                 told = tuple(writing.acts.values())
                 delivery.progress.ledger = dump(Ledger(writing.remotes, ledger.unresolved, told))
         after = Ledger(writing.remotes, tuple(sorted(unresolved)))

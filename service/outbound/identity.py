@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from service.outbound.terms import Taken
     from service.rest.errors import Conflicting
 
+NO_ID = "no-id"
+"""Code of a create whose answer does not say under which id it is there."""
 _OVER = frozenset({WITHDRAWN, "superseded"})
 _SUBJECTS = ("subject", "for")
 # A patient's resources of one type can be many: what narrows the search to ours, where the server knows it.
@@ -62,7 +64,7 @@ async def establish(at: Place, ours: Element) -> Found | Created:
             found = sorted([*others, *([made] if made else [])], key=lambda each: _rank(each, ours))
         if not found:
             message = "The FHIR server does not say under which id it holds what it took. Look at it there."
-            raise Permanent("no-id", message)
+            raise Permanent(NO_ID, message)
     kept, *others = found
     for each in others:
         await _withdraw(at, each, kept, ours)

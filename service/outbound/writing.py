@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from service.outbound.additions import add
 from service.outbound.careplan import WITHDRAWN
 from service.outbound.edits import Mark, edited, either, judged, kept, newly_put_back, remembered, sent, settled
 from service.outbound.identity import Place, establish, find, query
+from service.outbound.intents import is_unfindable, meaning
 from service.outbound.ledger import Remote, digest, type_of
 from service.outbound.merging import RETIRED, STATUS, merge, retired
 from service.outbound.owned import entries
@@ -19,8 +21,10 @@ from service.rest.errors import Conflicting, Permanent
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from service.outbound.elements import Element
+    from service.outbound.intents import Intents
     from service.outbound.recording import Recording
     from service.outbound.terms import Taken, Terms
 
@@ -42,6 +46,10 @@ class Writing:
     """By role: what a clinician did and the course is to be told."""
     counts_edits: bool = True
     """Whether all that was written is in the ledger, so that what differs from it is a clinician's edit."""
+    intents: Intents | None = None
+    """Where creates that can't be looked for are remembered."""
+    meant: bool = False
+    """Whether there were any: the ledger is to be told then, though nothing came of them."""
     troubles: list[Conflicting | Permanent] = field(default_factory=list)
     """Why the delivery has failed, though all that could be written was: one Goal's trouble holds up no Flag."""
 
@@ -127,13 +135,24 @@ class Writing:
         raise await self._too_busy(ours["resourceType"], ours["id"], digest(ours))
 
     async def _add(self, role: str, ours: Element, known: Remote | None, taken: Taken) -> None:
-        added = await add(Place(self.client, taken, self.request_id), ours, known, self.counter)
+        if known is not None and type_of(role) == "Communication" and known.sure:
+            return
+        async with self._meaning(role, ours, taken):
+            added = await add(Place(self.client, taken, self.request_id), ours, known, self.counter)
         if added is None:
             return
         new_id = added.id if isinstance(added, Created) else added.resource["id"]
         # Where the server does not say the id, the next edition has to look for this one.
         body = ours if new_id is None else ours | {"id": new_id}
         self.remotes[role] = _remote(body, added.version, foreign=False)
+
+    def _meaning(self, role: str, ours: Element, taken: Taken) -> AbstractAsyncContextManager[None]:
+        """Return the context of a create: see `intents.py`; nothing is done where it could be looked for."""
+        if not is_unfindable(ours, taken):
+            return nullcontext()
+        self.meant = True
+        meant = _meant(ours, self.remotes.get(role))
+        return meaning(role, meant, self.remotes, self.intents, self.acts.values())
 
     async def _merged(self, role: str, ours: Element, known: Remote | None, taken: Taken) -> Remote:
         found = None
@@ -149,7 +168,8 @@ class Writing:
             self._note_gone(role, known)
             return _remote(ours, version, foreign=False)
         if found is None:
-            held = await establish(Place(self.client, taken, self.request_id, self.troubles), ours)
+            async with self._meaning(role, ours, taken):
+                held = await establish(Place(self.client, taken, self.request_id, self.troubles), ours)
             if isinstance(held, Created):
                 self._note_gone(role, known)
                 return _remote(ours | {"id": held.id}, held.version, foreign=False)

@@ -51,6 +51,7 @@ MOST_PAGES = 10  # of one search; what is looked for has a patient's notes to be
 
 _CONFLICT = frozenset({409, 412})
 _GONE = frozenset({404, 410})
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _NOT_POSTED = frozenset({404, 405, 501})
 _PAGE_LOST = frozenset({400, 404, 410})  # HAPI answers 410; others call the page's token unknown, or wrong
 
@@ -431,12 +432,12 @@ def _as_transient() -> Iterator[None]:
     except httpx.InvalidURL:
         message = "What is to be asked for makes no address. Look at the ids and identifiers that were sent."
         raise Permanent("bad-address", message) from None
-    except (httpx.TimeoutException, TimeoutError):
+    except (httpx.TimeoutException, TimeoutError) as error:
         message = "The FHIR server does not answer in time. It is tried again by itself."
-        raise Transient("timeout", message) from None
+        raise Transient("timeout", message, unsent=isinstance(error, _UNSENT)) from None
     except (httpx.TransportError, httpx.DecodingError) as error:
         if (problem := tls_problem(error)) is not None:
             code, reason = problem
             raise Transient(code, f"No TLS with the FHIR server: {reason}. Look at ca_file and base.") from None
         message = f"The FHIR server can't be reached ({type(error).__name__}). It is tried again by itself."
-        raise Transient("unreachable", message) from None
+        raise Transient("unreachable", message, unsent=isinstance(error, _UNSENT)) from None

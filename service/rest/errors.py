@@ -10,13 +10,14 @@ class Transient(Exception):  # noqa: N818 - it says what the failure is; retryin
     """The other side can't do it at present. Not the content's fault: try again later.
 
     `code` is short and stable, for logs, metrics and the deliveries; `retry_after` is in seconds, as
-    it was asked.
+    it was asked. `unsent`: whether the request surely never got there.
     """
 
-    def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, code: str, message: str, *, retry_after: float | None = None, unsent: bool = False) -> None:
         super().__init__(message)
         self.code = code
         self.retry_after = retry_after
+        self.unsent = unsent
 
     @property
     def asks_all(self) -> bool:

@@ -15,14 +15,24 @@ from service.store.dialects import Incoming
 from service.store.instants import instant, micros
 from service.store.projections import wanting
 from service.store.rows import ledger
-from service.store.tables import course, delivery, pause
-from service.store.values import OTHER_SOURCE, PATIENT_MISSING, WITHHELD, Claimed, Lease, Pending, Postponed
+from service.store.tables import course, delivery, parked, pause
+from service.store.values import (
+    OTHER_SOURCE,
+    PATIENT_MISSING,
+    UNANSWERED,
+    WITHHELD,
+    Claimed,
+    Lease,
+    ParkedState,
+    Pending,
+    Postponed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from sqlalchemy import Update
+    from sqlalchemy import ColumnElement, Update
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.store.connections import Connections
@@ -132,6 +142,25 @@ class Deliveries:
                     await connection.execute(_of_the_same_patient(course_id, destination, at))
         return len(done) < len(changed | again)
 
+    async def remember(self, claimed: Claimed, remote: Ledger) -> bool:
+        """Keep what a delivery is about to write, before it does; return whether it is still this worker's to write.
+
+        A person's leave to write what may be there already is used up by it.
+        """
+        key = (claimed.course_id, claimed.destination)
+        async with self._connections.writing() as connection:
+            row = (await delivery_rows.read(connection, [key])).get(key)
+            if row is None or not row.held_under(claimed.lease):
+                return False
+            await delivery_rows.save(connection, [delivery_rows.written(row, remote, claimed.lease)])
+            await connection.execute(update(parked).where(*_granted(claimed)).values(state=ParkedState.OPEN))
+        return True
+
+    async def may_repeat(self, claimed: Claimed) -> bool:
+        """Return whether a person asked for a delivery again that may have created something without an answer."""
+        async with self._connections.reading() as connection:
+            return bool((await connection.execute(select(parked.c.id).where(*_granted(claimed)))).all())
+
     async def postpone(self, reports: Sequence[Postponed], now: datetime) -> None:
         """Record attempts that failed, what they wrote before, and when to make the next."""
         at = micros(now)
@@ -180,7 +209,7 @@ class Deliveries:
                 again_due = await _late(connection, {key: row}, {}, [made], at)
                 await delivery_rows.save(connection, again_due.values())
                 return
-            row = delivery_rows.refused(row, remote, lease)
+            row = delivery_rows.written(row, remote, lease)
             if row.wanted_counter > claimed.counter or row.asked_since(lease):
                 await delivery_rows.save(connection, [delivery_rows.released(row, at)])
                 return
@@ -353,6 +382,15 @@ async def _late(
         if row is not None:
             found[key] = delivery_rows.late(row, each.remote, now, wrote=bool(each.writes))
     return found
+
+
+def _granted(claimed: Claimed) -> tuple[ColumnElement[bool], ...]:
+    return (
+        parked.c.course_id == claimed.course_id,
+        parked.c.destination == claimed.destination,
+        parked.c.state == ParkedState.RETRYING,
+        parked.c.reason == UNANSWERED,
+    )
 
 
 def _of_the_same_patient(course_id: str, destination: str, now: int) -> Update:

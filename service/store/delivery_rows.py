@@ -101,8 +101,8 @@ def postponed(row: DeliveryRow, report: Postponed, next_attempt: int) -> Deliver
     )
 
 
-def refused(row: DeliveryRow, remote: Ledger | None, lease: Lease) -> DeliveryRow:
-    """Return the row with what a refused attempt wrote before; None: nothing."""
+def written(row: DeliveryRow, remote: Ledger | None, lease: Lease) -> DeliveryRow:
+    """Return the row with what the worker who holds it wrote, or is about to; None: nothing beside."""
     return replace(row, remote=_remote(row, remote, lease))
 
 

@@ -202,6 +202,10 @@ class Lease(NamedTuple):
     """For when it was due: another time says that it was asked for once more meanwhile."""
 
 
+UNANSWERED = "unanswered-create"
+"""Reason of a parked delivery that may have created what nobody but a person can look for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claimed:
     """A delivery that is this worker's until its lease ends."""
