@@ -34,6 +34,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from service.rest.transport import authorities
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -208,7 +210,7 @@ async def _handed_on(behind: str, path: str, request: Request) -> Response:
     kept = {"accept", "content-type", "if-match", "if-none-exist", "prefer", "x-request-id"}
     headers = {name: value for name, value in request.headers.items() if name in kept}
     url = f"{behind}/{path}" if path != "/fhir" else behind
-    async with httpx.AsyncClient(timeout=60) as client:
+    async with httpx.AsyncClient(timeout=60, verify=authorities()) as client:
         answer = await client.request(
             request.method, url, params=request.url.query, content=await request.body(), headers=headers
         )

@@ -36,7 +36,7 @@ from service.rest.answers import (
 )
 from service.rest.errors import Permanent, Transient
 from service.rest.links import below
-from service.rest.transport import tls_problem
+from service.rest.transport import authorities, tls_problem
 
 if TYPE_CHECKING:
     import ssl
@@ -131,7 +131,7 @@ class FhirClient:
             # Compressed answers can be far larger than what the limit would stop.
             headers={"Accept": FHIR_JSON, "Accept-Encoding": "identity", **(headers or {})},
             timeout=timeout_s,
-            verify=tls or True,
+            verify=tls or authorities(),
         )
 
     @property

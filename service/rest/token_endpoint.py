@@ -23,7 +23,7 @@ from service.rest.capabilities import NotNegotiable, read_json, read_statement
 from service.rest.errors import Transient
 from service.rest.smart import authentication
 from service.rest.tokens import Token
-from service.rest.transport import tls_problem
+from service.rest.transport import authorities, tls_problem
 
 if TYPE_CHECKING:
     import ssl
@@ -142,7 +142,7 @@ class TokenEndpoint:
         """Return a token. Raises Transient: what is wrong here is never a plan's fault."""
         # Asked once in minutes: connections of its own would be left open for nothing.
         async with httpx.AsyncClient(
-            verify=self._tls or True,
+            verify=self._tls or authorities(),
             timeout=TIMEOUT_S,
             follow_redirects=False,
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},

@@ -9,6 +9,7 @@ from typing import Self
 
 import httpx
 
+from service.rest.transport import authorities
 from service.sandbox.jars import Progress, load, locked, silent
 from service.sandbox.java import Program, command, compiled
 from service.sandbox.process import Child, SandboxError, free_port
@@ -120,7 +121,7 @@ class FhirServer:
             "resourceType": "Parameters",
             "parameter": [{"name": "expungeEverything", "valueBoolean": True}],
         }
-        answer = httpx.post(f"{self.base}/$expunge", json=order, timeout=REQUEST_S)
+        answer = httpx.post(f"{self.base}/$expunge", json=order, timeout=REQUEST_S, verify=authorities())
         if not answer.is_success:
             raise SandboxError(f"The FHIR server did not empty itself (HTTP {answer.status_code}).")
 
@@ -133,6 +134,6 @@ class FhirServer:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.base}/Patient?_summary=count", timeout=REQUEST_S).is_success
+            return httpx.get(f"{self.base}/Patient?_summary=count", timeout=REQUEST_S, verify=authorities()).is_success
         except httpx.TransportError:
             return False

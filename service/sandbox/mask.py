@@ -20,6 +20,7 @@ import orjson
 
 from service.outbound.negotiation import takes_our_ids
 from service.rest.capabilities import Stated, read_statement
+from service.rest.transport import authorities
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -78,7 +79,7 @@ class Mask:
         self._profile = profile
         self._smart = smart
         self.says(statement)
-        self._http = httpx.Client(timeout=REQUEST_S)
+        self._http = httpx.Client(timeout=REQUEST_S, verify=authorities())
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self.base = f"http://127.0.0.1:{self._server.server_address[1]}{root}"

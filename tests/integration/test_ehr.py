@@ -22,6 +22,7 @@ from service.outbound.ehr import EhrDestination
 from service.outbound.ledger import load, type_of
 from service.rest.client import FhirClient
 from service.rest.errors import Permanent, Transient
+from service.rest.transport import authorities
 from tests import courses
 from tests.courses import SAFETY
 
@@ -83,7 +84,7 @@ class Chart:
 @pytest.fixture
 async def chart(fhir_server: FhirServer) -> AsyncIterator[Chart]:
     """Return the shared server, as a clinician sees it."""
-    async with httpx.AsyncClient(base_url=f"{fhir_server.base}/", timeout=30) as http:
+    async with httpx.AsyncClient(base_url=f"{fhir_server.base}/", timeout=30, verify=authorities()) as http:
         yield Chart(http)
 
 

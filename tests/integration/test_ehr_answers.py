@@ -27,6 +27,7 @@ from service.metrics import create_metrics
 from service.outbound.careplan import render
 from service.outbound.ehr import EhrDestination
 from service.rest.client import FhirClient
+from service.rest.transport import authorities
 from service.sandbox.patients import generate
 from service.sandbox.stories import Archetype
 from service.settings import Deliveries
@@ -118,7 +119,7 @@ async def site(fhir_server: FhirServer, tmp_path: Path, mappings: Mappings) -> A
     patient = f"p-{uuid.uuid4()}"
     async with (
         await Store.open(f"sqlite:///{tmp_path}/store.sqlite") as store,
-        httpx.AsyncClient(base_url=f"{fhir_server.base}/", timeout=60) as http,
+        httpx.AsyncClient(base_url=f"{fhir_server.base}/", timeout=60, verify=authorities()) as http,
     ):
         await store.migrate()
         made = Site(store, http, fhir_server.base, mappings, patient)

@@ -31,6 +31,7 @@ from service.outbound.destination import PlanDelivery
 from service.outbound.ehr import EhrDestination
 from service.rest.client import FhirClient
 from service.rest.errors import Transient
+from service.rest.transport import authorities
 from service.settings import Deliveries
 from service.store import PATIENT_MISSING, CourseUpdate, Destination, ParkedState, PatientUpdate, Store
 from service.vitals import Vitals
@@ -175,7 +176,7 @@ async def scene(
     async with (
         await Store.open(f"sqlite:///{tmp_path}/store.sqlite") as store,
         fault_proxy(fhir_server.base) as proxy,
-        httpx.AsyncClient(base_url=f"{fhir_server.base}/", timeout=PATIENT_S) as http,
+        httpx.AsyncClient(base_url=f"{fhir_server.base}/", timeout=PATIENT_S, verify=authorities()) as http,
     ):
         await store.migrate()
         for resource in ({"resourceType": "Patient", "id": patient}, {"resourceType": "Practitioner", "id": therapist}):
