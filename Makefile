@@ -16,8 +16,9 @@ install: $(DEV) ## make .venv with everything that development needs
 demo: $(DEMO) ## the whole path on real parts, with synthetic patients (ARGS=--once ends by itself)
 	@$(BIN)/ipt-bridge demo $(ARGS)
 
+# In two processes: one has all that needs the FHIR server, the other most of the rest.
 test: $(DEV) ## all tests (ARGS='tests/unit -k course' for some)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 fuzz: $(DEV) ## records changed and damaged in every way, some minutes long (ARGS='-k feed' for some)
 	$(BIN)/pytest tests/property/test_any_bytes.py tests/property/test_any_feed.py --hypothesis-profile=long $(ARGS)

@@ -6,10 +6,13 @@ A part that can't start is an error, never a skip: a green run has tested what i
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
+from xdist.scheduler import LoadFileScheduling
 
 from service.domain.mapping_files import parse
 from service.sandbox.hapi import FhirServer
@@ -20,9 +23,40 @@ from service.sandbox.validator import Validator
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xdist.remote import Producer
+
     from service.domain.mappings import Mappings
 
-MAPPINGS = Path(__file__).parents[1] / "mappings"
+TESTS = Path(__file__).parent
+MAPPINGS = TESTS.parent / "mappings"
+
+
+class ByPart(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no type marks
+    """Each file's tests go to one of several processes, and all that need the FHIR server to the same one.
+
+    No part takes longer to start and to warm up.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "the FHIR server" if _needs_fhir_server(file) else file
+
+
+@cache
+def _needs_fhir_server(file: str) -> bool:
+    return "fhir_server" in (TESTS.parent / file).read_text()
+
+
+@pytest.hookimpl(optionalhook=True)  # the plugin may be turned off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByPart:
+    """Return what shares out the tests."""
+    return ByPart(config, log)
+
+
+@pytest.fixture(autouse=True)
+def _plain_tracebacks() -> None:
+    """Log exceptions without each frame's variables: showing all mappings takes seconds of CPU time for each."""
+    structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 
 @pytest.fixture(scope="session")
