@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import orjson
 
 from service.outbound.agreement import Agreement, Wishes
 from service.outbound.destination import Delivered, PlanDelivery
 from service.outbound.ehr import EhrDestination
 from service.rest.client import FhirClient
+from service.rest.transport import authorities
 from service.sandbox.mask import Mask
 from tests import courses
 
@@ -32,11 +34,19 @@ def statement(vendor: str) -> bytes:
     return (STATEMENTS / f"{vendor}.json").read_bytes()
 
 
+def said(vendor: str, *absent: str, **stated: object) -> bytes:
+    """Return a vendor's statement without some resource types, and with other elements for all that remain."""
+    whole = orjson.loads(statement(vendor))
+    rest = whole["rest"][0]
+    rest["resource"] = [{**each, **stated} for each in rest["resource"] if each["type"] not in absent]
+    return orjson.dumps(whole)
+
+
 class Records:
     """What the real server behind the masks holds, as a clinician sees and changes it."""
 
     def __init__(self, base: str) -> None:
-        self._http = httpx.Client(base_url=f"{base}/", timeout=60)
+        self._http = httpx.Client(base_url=f"{base}/", timeout=60, verify=authorities())
 
     def close(self) -> None:
         """Close its connections."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from service.rest.transport import authorities
+
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -60,8 +62,8 @@ class FaultProxy:
     """Whether a request (method, target, body) is one of those that the faults wait for."""
     faults: list[Fault] = field(default_factory=list)
     """Those to come, one a request."""
-    before: Callable[[], Awaitable[None]] | None = None
-    """What happens to the world before each request is passed on."""
+    before: Callable[[str], Awaitable[None]] | None = None
+    """What happens to the world before each request, of this method, is passed on."""
     stores: Callable[[bytes], bytes] = bytes
     """What the server makes of the body of a PUT before it stores it."""
     met: int = 0
@@ -91,7 +93,7 @@ class FaultProxy:
         if method == "PUT":
             body = self.stores(body)
         if self.before is not None:
-            await self.before()
+            await self.before(method)
         if self.faults and self.meets(method, target, body):
             self.met += 1
             await self._go_wrong(self.faults.pop(0), method, target, headers, body, writer)
@@ -134,7 +136,7 @@ class FaultProxy:
     async def _upstream(self, method: str, target: str, headers: dict[str, str], body: bytes) -> bytes:
         path = target.partition("/fhir")[2]
         kept = {name: headers[name] for name in PASSED_ON if name in headers}
-        async with httpx.AsyncClient(timeout=60) as http:
+        async with httpx.AsyncClient(timeout=60, verify=authorities()) as http:
             found = await http.request(method, f"{self.upstream}{path}", content=body, headers=kept)
         back = [f"{name}: {found.headers[name]}" for name in PASSED_BACK if name in found.headers]
         return answer(f"{found.status_code} {found.reason_phrase}", *back, body=found.content, media_type=None)

@@ -305,6 +305,15 @@ class FhirClient:
         answer = await self._send("GET", reference, {"_elements": "id"})
         return answer.status not in _GONE
 
+    async def _is_gone(self, answer: Answer, resource: Element) -> bool:
+        """Return whether an update was refused because what it is of was deleted, which can't be made again so.
+
+        A server that chooses ids answers 405 then, as it does where it takes no updates at all.
+        """
+        if answer.status != HTTPStatus.METHOD_NOT_ALLOWED:
+            return answer.status in _GONE
+        return not await self.exists(f"{resource['resourceType']}/{resource['id']}")
+
     async def is_deleted(self, kind: str, resource_id: str) -> bool:
         """Return whether the server says that a resource was there and is no longer; Conflict where it is there."""
         answer = await self._send("GET", f"{kind}/{resource_id}")
@@ -326,7 +335,7 @@ class FhirClient:
         answer = await self._send(
             "PUT", f"{resource['resourceType']}/{resource['id']}", content=written(resource), headers=headers
         )
-        if answer.status in _CONFLICT or (answer.status in _GONE and if_match is not None):
+        if answer.status in _CONFLICT or (if_match is not None and await self._is_gone(answer, resource)):
             raise Conflict
         if not answer.ok:
             raise permanent(answer)

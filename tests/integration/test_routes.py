@@ -18,7 +18,7 @@ from service.outbound.destination import Delivered
 from service.rest.errors import Permanent, Transient
 from tests import courses
 from tests.courses import SAFETY
-from tests.ehrs import Records, course_of, delivery, destination, masked, statement
+from tests.ehrs import Records, course_of, delivery, destination, masked, said, statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,14 +52,6 @@ def clinic(fhir_server: FhirServer, mapping_files: dict[str, bytes], mappings: M
     opened = Clinic(fhir_server.base, vendor_profiles(mapping_files), mappings)
     yield opened
     opened.records.close()
-
-
-def said(vendor: str, *absent: str, **stated: object) -> bytes:
-    """Return a vendor's statement without some resource types, and with other elements for all that remain."""
-    whole = orjson.loads(statement(vendor))
-    rest = whole["rest"][0]
-    rest["resource"] = [{**each, **stated} for each in rest["resource"] if each["type"] not in absent]
-    return orjson.dumps(whole)
 
 
 def text_of(note: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A clinician writes into the plan at random moments of its deliveries, on a real FHIR server.
+"""Clinicians work on the plan at random moments of its deliveries, on a real FHIR server.
 
 Nothing of theirs is ever lost, nothing stands twice, and the plan is current when the last delivery has ended.
 """
@@ -7,147 +7,167 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from service.domain.mapping_files import vendor_profiles
+from service.outbound.agreement import Agreement
 from service.outbound.careplan import render
 from service.outbound.destination import PlanDelivery
 from service.outbound.ehr import EhrDestination
 from service.rest.client import FhirClient
 from service.rest.errors import CONFLICT, Transient
+from service.rest.transport import authorities
 from tests import courses
+from tests.clinicians import Clinician, Move, lacking, texts
+from tests.courses import SAFETY
+from tests.ehrs import masked, said
 from tests.fault_proxy import fault_proxy
 
 if TYPE_CHECKING:
-    from service.domain.course import Course
+    from collections.abc import AsyncIterator
+
     from service.domain.mappings import Mappings
+    from service.domain.vendors import VendorProfile
     from service.sandbox.hapi import FhirServer
+    from tests.fault_proxy import FaultProxy
 
+NO_SHRINK = (Phase.explicit, Phase.reuse, Phase.generate)
+"""Making an example smaller takes hundreds of runs at a real server; the one that failed says its moves."""
 WAIT_S = 60.0
-LATEST = 24
+LATEST = 40
 """So many requests, or fewer, are what a test's deliveries make while edits still come."""
-KINDS = ("note", "activity", "progress", "goal-note")
-EDITS = st.dictionaries(st.integers(0, LATEST), st.sampled_from(KINDS), max_size=8)
+PLAN, GOAL, TASK, FLAG = "careplan", "goal/phq-9", f"task/{SAFETY.id}", f"flag/{SAFETY.id}"
+MOVES = (
+    *(Move(PLAN, what) for what in ("note", "activity", "progress", "goal")),
+    Move(GOAL, "note"),
+    Move(TASK, "note"),
+    Move(PLAN, "status", "revoked"),
+    Move(PLAN, "status", "completed"),
+    Move(GOAL, "lifecycleStatus", "rejected"),
+    Move(GOAL, "lifecycleStatus", "cancelled"),
+    Move(TASK, "status", "completed"),
+    Move(FLAG, "status", "inactive"),
+    Move(PLAN, "title", "A title of the clinician's own"),
+    *(Move(role, "delete") for role in (PLAN, TASK, FLAG)),
+)
+MOMENTS = st.dictionaries(st.integers(0, LATEST), st.sampled_from(MOVES), max_size=8)
 REVISIONS = st.integers(2, 4)
+SERVERS: dict[str, tuple[str, dict[str, object]] | None] = {
+    # Takes everything under our ids, in one transaction, and heeds If-Match.
+    "checks-versions": None,
+    # Our ids, but If-Match is not heeded: what is there is read before each update.
+    "names-versions": ("hapi", {"versioning": "versioned"}),
+    "chooses-ids": ("medplum", {}),
+}
 
 
-@dataclass
-class Clinician:
-    """Somebody who opens the plan, adds something, and saves it, as an EHR lets them: never over another's save."""
+class Clinic:
+    """What each example needs."""
 
-    http: httpx.AsyncClient
-    course: Course
-    moments: dict[int, str]
-    """What they add, by the number of the request of ours that it comes before."""
-    requests: int = 0
-    written: list[tuple[str, str]] = field(default_factory=list)
-
-    async def act(self) -> None:
-        """Add what is due before this request, if the plan is there."""
-        kind = self.moments.pop(self.requests, None)
-        self.requests += 1
-        if kind is not None:
-            await self.add(kind)
-
-    async def add(self, kind: str) -> None:
-        """Add a text of their own, tried again while others save in between."""
-        text = f"Theirs {uuid.uuid4()}"
-        reference = f"Goal/{self.course.resource_id('goal/phq-9')}"
-        if kind != "goal-note":
-            reference = f"CarePlan/{self.course.resource_id('careplan')}"
-        while True:
-            found = await self.http.get(reference)
-            if found.status_code == httpx.codes.NOT_FOUND:
-                return
-            resource = found.raise_for_status().json()
-            headers = {"If-Match": found.headers["ETag"]}
-            saved = await self.http.put(reference, json=_with(resource, kind, text), headers=headers)
-            if saved.status_code not in {httpx.codes.CONFLICT, httpx.codes.PRECONDITION_FAILED}:
-                saved.raise_for_status()
-                self.written.append((kind, text))
-                return
-
-    async def found(self) -> list[tuple[str, str]]:
-        """Return all that the plan holds of theirs."""
-        plan = await self.read(f"CarePlan/{self.course.resource_id('careplan')}")
-        goal = await self.read(f"Goal/{self.course.resource_id('goal/phq-9')}")
-        told = [("note", each["text"]) for each in plan.get("note", [])]
-        told += [("goal-note", each["text"]) for each in goal.get("note", [])]
-        for activity in plan.get("activity", []):
-            told += [("progress", each["text"]) for each in activity.get("progress", [])]
-            told.append(("activity", activity.get("detail", {}).get("description", "")))
-        return [each for each in told if each[1].startswith("Theirs ")]
-
-    async def read(self, reference: str) -> dict[str, Any]:
-        """Return a resource as it stands."""
-        found: dict[str, Any] = (await self.http.get(reference)).raise_for_status().json()
-        return found
+    def __init__(self, base: str, profiles: dict[str, VendorProfile], mappings: Mappings) -> None:
+        self.base = base
+        self.profiles = profiles
+        self.mappings = mappings
 
 
-def _with(resource: dict[str, Any], kind: str, text: str) -> dict[str, Any]:
-    match kind:
-        case "activity":
-            added = {"detail": {"status": "not-started", "description": text}}
-            return {**resource, "activity": [*resource.get("activity", []), added]}
-        case "progress":
-            first, *others = resource["activity"]
-            return {
-                **resource,
-                "activity": [{**first, "progress": [*first.get("progress", []), {"text": text}]}, *others],
-            }
-        case _:
-            return {**resource, "note": [*resource.get("note", []), {"text": text}]}
+@pytest.fixture(scope="module")
+def clinic(fhir_server: FhirServer, mapping_files: dict[str, bytes], mappings: Mappings) -> Clinic:
+    """Return the real server, with the profiles and mappings that plans go by."""
+    return Clinic(fhir_server.base, vendor_profiles(mapping_files), mappings)
 
 
-# Each example is some thirty requests to a real server.
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(moments=EDITS, revisions=REVISIONS)
-def test_nothing_that_a_clinician_writes_is_lost_and_the_plan_is_current(
-    moments: dict[int, str], revisions: int, fhir_server: FhirServer, mappings: Mappings
+@asynccontextmanager
+async def opened(server: str, clinic: Clinic) -> AsyncIterator[tuple[EhrDestination, FaultProxy]]:
+    """Open a kind of server as a destination, with a proxy that sees each request to it."""
+    if (masking := SERVERS[server]) is None:
+        async with fault_proxy(clinic.base) as proxy:
+            place = EhrDestination("ehr", FhirClient(proxy.base, timeout_s=WAIT_S))
+            yield place, proxy
+            await place.close()
+        return
+    vendor, stated = masking
+    with masked(clinic.base, vendor, clinic.profiles, said(vendor, **stated)) as mask:
+        async with fault_proxy(mask.base) as proxy:
+            client = FhirClient(proxy.base, timeout_s=WAIT_S)
+            agreement = Agreement("ehr", client, clinic.profiles)
+            await agreement.ask()
+            place = EhrDestination("ehr", client, agreement=agreement)
+            yield place, proxy
+            await place.close()
+
+
+# Each example is some sixty requests to a real server.
+@pytest.mark.parametrize("server", SERVERS)
+@settings(max_examples=4, deadline=None, phases=NO_SHRINK, suppress_health_check=[HealthCheck.too_slow])
+@given(moments=MOMENTS, revisions=REVISIONS)
+def test_nothing_that_a_clinician_does_is_lost_and_the_plan_is_current(
+    server: str, moments: dict[int, Move], revisions: int, clinic: Clinic
 ) -> None:
     """Whenever they save: before a delivery, between its reading and its writing, or after it."""
-    asyncio.run(_play(dict(moments), revisions, fhir_server.base, mappings))
+
+    async def play() -> None:
+        async with (
+            opened(server, clinic) as (place, proxy),
+            httpx.AsyncClient(base_url=f"{clinic.base}/", timeout=WAIT_S, verify=authorities()) as http,
+        ):
+            await _play(server, moments, revisions, place, proxy, http, clinic.mappings)
+
+    asyncio.run(play())
 
 
-async def _play(moments: dict[int, str], revisions: int, base: str, mappings: Mappings) -> None:
+async def _play(  # noqa: PLR0917 - what one example is made of
+    server: str,
+    moments: dict[int, Move],
+    revisions: int,
+    place: EhrDestination,
+    proxy: FaultProxy,
+    http: httpx.AsyncClient,
+    mappings: Mappings,
+) -> None:
     patient = f"p-{uuid.uuid4()}"
-    course = courses.course(patient, practitioners=())
-    async with (
-        fault_proxy(base) as proxy,
-        httpx.AsyncClient(base_url=f"{base}/", timeout=WAIT_S) as http,
-    ):
-        (await http.put(f"Patient/{patient}", json={"resourceType": "Patient", "id": patient})).raise_for_status()
-        clinician = Clinician(http, course, moments)
-        proxy.before = clinician.act
-        place = EhrDestination("ehr", FhirClient(proxy.base, timeout_s=WAIT_S))
-        ledger: dict[str, Any] = {}
-        plan = render(course, mappings)
-        for number in range(revisions):
-            revision = replace(course, held=9 + number, changes=(courses.change("phq-9", 17, 17 - number),))
-            plan = render(revision, mappings)
-            ledger = await _delivered(place, PlanDelivery(plan.course_id, str(number), number + 1, plan, (), ledger))
-        proxy.before = None
-        await place.close()
-        held = await clinician.read(f"CarePlan/{course.resource_id('careplan')}")
-        ours = plan.resources[0][1]
-        assert sorted(clinician.written) == sorted(await clinician.found())
-        assert [ours["text"], ours["title"]] == [held["text"], held["title"]]
-        mine = [each["id"] for each in ours["activity"]]
-        assert mine == [each["id"] for each in held["activity"] if each.get("id") in mine]
-        bundle = await clinician.read(f"CarePlan?subject=Patient/{patient}")
-        assert 1 == len(bundle["entry"])
+    (await http.put(f"Patient/{patient}", json={"resourceType": "Patient", "id": patient})).raise_for_status()
+    course = replace(courses.course(patient, practitioners=()), findings=(SAFETY,))
+    plan = render(course, mappings)
+    clinician = Clinician(http, f"Patient/{patient}", dict(plan.resources), dict(moments))
+    clinician.after_reading = server != "names-versions"
+    proxy.before = clinician.act
+    ledger: dict[str, Any] = {}
+    for number in range(revisions):
+        finding = replace(SAFETY, values=(*SAFETY.values, ("score", 1 + number % 3)))
+        changes = (courses.change("phq-9", 17, 17 - number),)
+        plan = render(replace(course, held=9 + number, changes=changes, findings=(finding,)), mappings)
+        ledger = await _delivered(place, PlanDelivery(plan.course_id, str(number), number + 1, plan, (), ledger))
+    proxy.before = None
+    ours = dict(plan.resources)
+    held = {role: await clinician.find(role) for role in ours if role != "provenance"}
+    found = [text for role, resource in held.items() if resource is not None for text in texts(role, resource)]
+    assert sorted(clinician.written) == sorted(found)
+    for (role, element), value in clinician.set.items():
+        if element != "title":  # an element of ours is put back, or left as they have it
+            resource = held[role]
+            assert resource is not None
+            assert value == resource[element], role
+    for role, resource in held.items():
+        if resource is not None:
+            edited = [element for by, element in clinician.set if by == role]
+            assert [] == lacking(ours[role], resource, edited), role
 
 
 async def _delivered(place: EhrDestination, delivery: PlanDelivery) -> dict[str, Any]:
     """Return the ledger after a delivery, tried again where somebody keeps saving in between."""
+    ledger = delivery.ledger
     while True:
+        again = PlanDelivery(delivery.course_id, delivery.revision, delivery.counter, delivery.plan, (), ledger)
         try:
-            return dict((await place.deliver(delivery)).ledger)
+            return dict((await place.deliver(again)).ledger)
         except Transient as error:
             if error.code != CONFLICT:
                 raise
+            ledger = again.progress.ledger or ledger
