@@ -191,7 +191,7 @@ class Intake:
         for (source, effect), count in effects.items():
             self._metrics.facts(source, effect).inc(count)
         self._after(projected)
-        return projected.courses > 0
+        return projected.courses.total() > 0
 
     async def sweep(self) -> int:
         """Project the patients that time alone has changed; return how many they were."""
@@ -379,7 +379,7 @@ class Intake:
         if projected is None:
             return False
         self._after(projected)
-        return projected.courses > 0
+        return projected.courses.total() > 0
 
     async def _markers(self, transaction: Transaction, batch: Batch) -> list[Fact]:
         """Changes that are not ours become markers where they could hide something of ours."""
@@ -441,7 +441,9 @@ class Intake:
     def _after(self, projected: Projected) -> None:
         """Note what a committed transaction projected."""
         self._projector.remember(projected)
-        self.stored["courses"] += projected.courses
+        self.stored["courses"] += projected.courses.total()
+        for source, count in projected.courses.items():
+            self._metrics.courses_changed(source).inc(count)
         self._metrics.projections.inc(len(projected.known))
 
     async def _park_whole(self, record: Record) -> None:

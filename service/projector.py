@@ -7,6 +7,7 @@ remembers nothing that still holds, facts and courses are read from the store.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from service.domain.facts import FactKey, PatientKey
     from service.domain.mappings import Mappings
     from service.store.transaction import Transaction
-    from service.store.values import Destination, Edition
+    from service.store.values import Destination, Edition, PatientUpdate
 
 AT_ONCE = 250
 """Patients whose courses are in memory at once: a few megabytes, however many a batch touches."""
@@ -47,8 +48,8 @@ what is remembered of it may have been projected with them since.
 class Projected:
     """What a transaction projected; to be remembered once it is committed."""
 
-    courses: int
-    """How many courses are others than before."""
+    courses: Counter[str]
+    """How many courses are others than before, by source."""
     known: Mapping[PatientKey, Known]
 
 
@@ -74,14 +75,14 @@ class Projector:
         """
         if any(editions[key].merged is not None for key in changes):
             return await self._project_groups(transaction, editions, changes, as_of)
-        courses = 0
+        courses: Counter[str] = Counter()
         known: dict[PatientKey, Known] = {}
         for patients in _slices(sorted(changes)):
             evidence = await self._evidence(transaction, patients, editions, changes)
             decided = await self._decided(transaction, evidence, editions, changes, as_of)
             updates = [each.update for each in decided.values()]
             transaction.begin_to_write(updates, self._destinations, as_of)
-            courses += sum([len(each.courses) + len(each.gone) for each in updates])
+            _count(courses, updates)
             for patient, each in decided.items():
                 known[patient] = Known(editions[patient].after(as_of), evidence[patient], each.courses)
         return Projected(courses, known)
@@ -99,7 +100,7 @@ class Projector:
         """
         alone = {key: each for key, each in changes.items() if editions[key].merged is None}
         projected = await self.project(transaction, editions, alone, as_of)
-        courses = projected.courses
+        courses = projected.courses.copy()
         grouped = await transaction.group(changes.keys() - alone.keys())
         for members in {tuple(each): None for _, each in sorted(grouped.items())}:
             mappings = self._mappings[members[0].source]
@@ -114,7 +115,7 @@ class Projector:
             )
             updates = [each.update for each in decided]
             transaction.begin_to_write(updates, self._destinations, as_of)
-            courses += sum([len(each.courses) + len(each.gone) for each in updates])
+            _count(courses, updates)
         return Projected(courses, projected.known)
 
     def remember(self, projected: Projected) -> None:
@@ -185,6 +186,11 @@ class Projector:
 
 def _cause(changes: Changes) -> tuple[str, ...]:
     return tuple(sorted([key.reference for key in changes]))
+
+
+def _count(courses: Counter[str], updates: Sequence[PatientUpdate]) -> None:
+    for each in updates:
+        courses[each.patient.source] += len(each.courses) + len(each.gone)
 
 
 def _slices(patients: Sequence[PatientKey]) -> Iterator[Sequence[PatientKey]]:

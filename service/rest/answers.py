@@ -71,13 +71,13 @@ def raise_unless_fhir(answer: Answer, headers: httpx.Headers, never_retried: Col
         message = f"The FHIR server answers {answer.status}. It is tried again by itself."
         raise Transient(f"http-{answer.status}", message, retry_after=retry_after(headers))
     if answer.status == HTTPStatus.UNAUTHORIZED:
-        message = "The FHIR server does not accept our credentials (401). Check the destination's authentication."
+        message = "The FHIR server does not accept our credentials (401). Check the authentication that is set for it."
         raise Transient("unauthorised", message, retry_after=retry_after(headers))
     if answer.status in _TRY_AGAIN:
         message = f"The FHIR server asks to wait ({answer.status}). It is tried again by itself."
         raise Transient(f"http-{answer.status}", message, retry_after=retry_after(headers))
     if 300 <= answer.status < 400 and answer.status != HTTPStatus.NOT_MODIFIED:  # noqa: PLR2004 - HTTP's class of redirection
-        message = f"The FHIR server redirects ({answer.status}). Set the destination's base to where it really is."
+        message = f"The FHIR server redirects ({answer.status}). Set its base to where it really is."
         raise Transient("redirected", message)
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if answer.body and media_type in {"text/html", "application/xhtml+xml"}:
@@ -87,7 +87,7 @@ def raise_unless_fhir(answer: Answer, headers: httpx.Headers, never_retried: Col
 
 def not_fhir(status: int) -> Transient:
     """Return what to raise where something else than a FHIR server answers."""
-    message = f"What answers {status} is not a FHIR server. Check the destination's base and what lies in between."
+    message = f"What answers {status} is not a FHIR server. Check its base and what lies in between."
     return Transient("not-fhir", message)
 
 
@@ -108,10 +108,21 @@ def permanent(answer: Answer) -> Permanent:
         message = f"The FHIR server forbids it{named}. Ask for the right to write this patient's plan, then retry."
         return Permanent("forbidden", message, outcome_codes=codes)
     if answer.status in {HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}:
-        message = f"The FHIR server does not take this ({answer.status}){named}. Choose another destination."
+        message = f"The FHIR server does not take this ({answer.status}){named}. Look at what its statement offers."
         return Permanent("not-supported", message, outcome_codes=codes)
     message = f"The FHIR server refuses the plan ({answer.status}){named}. Look at the plan, then retry."
     return Refused(f"http-{answer.status}", message, outcome_codes=codes)
+
+
+def not_given(answer: Answer) -> Permanent:
+    """Return what to raise for a read that is refused, with its codes."""
+    codes = outcome_codes(answer.body)
+    named = f" ({', '.join(codes)})" if codes else ""
+    if answer.status == HTTPStatus.FORBIDDEN:
+        message = f"The FHIR server forbids reading it{named}. Ask for the right to read these resources."
+        return Permanent("forbidden", message, outcome_codes=codes)
+    message = f"The FHIR server refuses to give it ({answer.status}){named}. Look at what its statement lets read."
+    return Permanent(f"http-{answer.status}", message, outcome_codes=codes)
 
 
 def not_searched(answer: Answer) -> Permanent:

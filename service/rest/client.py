@@ -23,6 +23,7 @@ from service.rest.answers import (
     is_outcome,
     next_page,
     not_fhir,
+    not_given,
     not_searched,
     outcome_codes,
     permanent,
@@ -252,7 +253,7 @@ class FhirClient:
         if answer.status == HTTPStatus.NOT_MODIFIED:
             return None
         if answer.status != HTTPStatus.OK:
-            raise permanent(answer)
+            raise not_given(answer)
         return Document(answer.body, answer.etag)
 
     async def get(self, path: str) -> bytes | Absent:
@@ -269,7 +270,7 @@ class FhirClient:
                 raise not_fhir(answer.status)
             return Absent.NOT_FOUND
         if answer.status != HTTPStatus.OK:
-            raise permanent(answer)
+            raise not_given(answer)
         return answer.body
 
     async def search_unlogged(self, kind: str, params: Mapping[str, str]) -> bytes:

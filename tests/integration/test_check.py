@@ -110,7 +110,10 @@ async def test_rights_that_are_not_granted_are_named(
     ("answer", "text"),
     [
         (Response(status_code=403), "CarePlan may not be read. Ask its operator for the right to read and search it."),
-        (Response(status_code=401), "does not accept our credentials (401). Check the destination's authentication."),
+        (
+            Response(status_code=401),
+            "does not accept our credentials (401). Check the authentication that is set for it.",
+        ),
     ],
 )
 async def test_what_may_not_be_read_is_wrong(

@@ -192,6 +192,26 @@ async def test_what_the_server_never_takes_is_permanent(
     assert code == caught.value.code
 
 
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ("401 Unauthorized", "Check the authentication that is set for it."),
+        ("301 Moved", "Set its base to where it really is."),
+        ("403 Forbidden", "Ask for the right to read these resources."),
+        ("405 Not Allowed", "Look at what its statement lets read."),
+    ],
+)
+async def test_what_cannot_be_read_is_told_as_of_any_server(
+    status: str, message: str, script: Script, client: FhirClient
+) -> None:
+    """Sources are read from, too: neither a destination nor a plan is spoken of."""
+    script.answers.append(answer(status))
+    with pytest.raises((Permanent, Transient)) as caught:
+        await client.get("Encounter/e-1")
+    told = str(caught.value)
+    assert (message, False, False) == (told[-len(message) :], "destination" in told, "plan" in told)
+
+
 @pytest.mark.parametrize("status", ["409 Conflict", "412 Precondition Failed", "404 Not Found", "410 Gone"])
 async def test_another_version_or_none_is_a_conflict(status: str, script: Script, client: FhirClient) -> None:
     """Servers differ in how they say it."""

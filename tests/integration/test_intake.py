@@ -20,7 +20,7 @@ from service.sandbox.stories import Archetype
 from service.store import Store, StoreError
 from service.store.dialects import create_engine
 from tests.property.strategies import START
-from tests.synthetic import read
+from tests.synthetic import SOURCE, read
 from tests.workers import END, PLANS, Clock, expected, projected, recorded, stored, weekly, worker
 
 if TYPE_CHECKING:
@@ -96,6 +96,16 @@ async def test_worker_alone_stores_what_all_facts_say(one: Worker, mappings: Map
         await one.take(OF_ANNA[start : start + 5])
         seen = OF_ANNA[: start + 5]
         assert expected(ANNA.patient_id, seen, mappings) == await stored(one.store, ANNA.patient_id)
+
+
+async def test_courses_that_change_are_counted(one: Worker) -> None:
+    """Each time one gets another revision; what changes nothing is not counted."""
+    await one.take(OF_ANNA)
+    first = one.counted("courses_changed", source=SOURCE.id)
+    await one.take(OF_ANNA)
+    again = one.counted("courses_changed", source=SOURCE.id)
+    await one.take([deleted(event) for event in OF_ANNA])
+    assert (1, 1, 2) == (first, again, one.counted("courses_changed", source=SOURCE.id))
 
 
 async def test_fact_that_another_worker_deleted_does_not_come_back(
