@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
+from service.auditing import AuditTeller
 from service.backfill.catching_up import catch_up
 from service.backfill.portions import record_of, topic_of
 from service.clients import destination_client, kafka_options, source_client
@@ -29,6 +30,7 @@ from service.intake import UNPROCESSABLE, Feed, Intake
 from service.meter import Meter
 from service.metrics import create_metrics
 from service.outbound.agreement import Agreement, Wishes
+from service.outbound.audit_route import AuditRoute
 from service.outbound.ehr import EhrDestination
 from service.outbound.topic import TopicDestination
 from service.settings import FhirDestination, KafkaDestination
@@ -129,7 +131,10 @@ def _destination(
     at_once = each.concurrency or settings.deliveries.concurrency
     ehr_of = [source.id for source in settings.sources if source.fhir_base == each.base]
     deletes = each.retract_by == "delete"
-    return EhrDestination(each.name, client, at_once=at_once, agreement=agreement, ehr_of=ehr_of, deletes=deletes)
+    audit = AuditRoute(client, agreement, deletes=deletes) if each.audit_events else None
+    return EhrDestination(
+        each.name, client, at_once=at_once, agreement=agreement, ehr_of=ehr_of, deletes=deletes, audit=audit
+    )
 
 
 def intake(settings: Settings, store: Store, vitals: Vitals, mappings: Mapping[str, Mappings]) -> Intake:
@@ -219,6 +224,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
             for place, reconciler in zip(places, reconcilers, strict=True):
                 if isinstance(place, EhrDestination):
                     group.create_task(place.follow(stop, reconciler.agree))
+                    if place.audit is not None:
+                        teller = AuditTeller(store, place.name, place.base, place.audit, settings.deliveries, vitals)
+                        group.create_task(teller.run(stop))
                 group.create_task(reconciler.run(stop))
             for fetcher in fetchers:
                 group.create_task(fetcher.run(stop))
@@ -387,6 +395,8 @@ async def _count(store: Store, loop: Intake, settings: Settings, stop: asyncio.E
                 pending = await store.deliveries.pending(each.name)
                 metrics.undelivered(each.name).set(pending.count)
                 metrics.oldest_undelivered_seconds(each.name).set(_waited(pending, vitals.now()))
+                if each.kind == "fhir" and each.audit_events:
+                    metrics.untold_writes(each.name).set(await store.audit_marks.waiting(each.name))
                 metrics.fresh_ratio(each.name).set(max(0.0, 1 - pending.count / active) if active else 1.0)
         except Exception as error:
             if not is_transient(error):

@@ -29,7 +29,8 @@ DELIVERY_OUTCOMES = ("delivered", "unchanged", "retried", "conflict", "ended-in-
 BREAKER_STATES = ("closed", "open", "half-open")
 FETCH_OUTCOMES = ("fetched", "gone", "known", "retried", "parked")
 """`gone`: the EHR has it no longer; `known`: the version that was named was read before."""
-LOOPS = ("intake", "fetching", "deliveries", "sweeper")
+AUDIT_OUTCOMES = ("told", "retried")
+LOOPS = ("intake", "fetching", "deliveries", "sweeper", "audit")
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500)
@@ -97,6 +98,10 @@ class Metrics:
     """Plans that a destination has not acknowledged."""
     oldest_undelivered_seconds: Labelled[Gauge]
     """How long the oldest of them has waited (seconds)."""
+    audit_events: Labelled[Counter]
+    """Attempts to tell a destination of a write there, by destination and outcome."""
+    untold_writes: Labelled[Gauge]
+    """Writes that a destination is to be told of as AuditEvents, and has not been."""
     active_courses: Gauge
     """Courses that are open."""
     fresh_ratio: Labelled[Gauge]
@@ -179,6 +184,10 @@ def create_metrics(
         oldest_undelivered_seconds=series(
             gauge("oldest_undelivered_seconds", "Longest wait of a plan", "destination"), places
         ),
+        audit_events=series(
+            counter("audit_events", "Attempts to tell of a write", "destination", "outcome"), places, AUDIT_OUTCOMES
+        ),
+        untold_writes=series(gauge("untold_writes", "Writes not told of as AuditEvents", "destination"), places),
         active_courses=gauge("active_courses", "Open courses"),
         fresh_ratio=series(gauge("fresh_ratio", "Active courses whose plan is current", "destination"), places),
         lag=gauge("lag", "Records not read yet", "topic", "partition"),

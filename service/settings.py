@@ -264,6 +264,9 @@ class FhirDestination(Transport):
     retract_by: Literal["status", "delete"] = "status"
     """How a plan is taken back: as `entered-in-error`; or deleted, where the server lets it be and nobody else has
     written to it, else `entered-in-error` too."""
+    audit_events: bool = False
+    """Whether the server is told of each write there by an AuditEvent, where it takes them. Most EHRs keep their own
+    audit trail of what a client writes; the service's stands in its store in any case."""
 
 
 Destination = Annotated[KafkaDestination | FhirDestination, Field(discriminator="kind")]

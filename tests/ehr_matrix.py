@@ -259,7 +259,8 @@ def limits(all_cases: Iterable[Case]) -> list[str]:
     """Return what each can't do, and where its vendor deviates from its statement."""
     lines = []
     for case in all_cases:
-        missing = [text for kind in case.found.routes.values() for text in kind.missing]
+        of_plan = (route for kind, route in case.found.routes.items() if kind != "AuditEvent")
+        missing = [text for route in of_plan for text in route.missing]
         deviations = [sentence for sentence, _ in case.found.deviations]
         lines.append(f"- **{case.name}** ({case.found.known.title}): {' '.join(dict.fromkeys(missing + deviations))}")
     return [line.rstrip() if not line.endswith(": ") else f"{line}none known." for line in lines]

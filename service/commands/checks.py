@@ -75,8 +75,8 @@ async def check_destination(destination: FhirDestination, profiles: Mapping[str,
             "", f"{routes.software or 'software not named'}, FHIR {routes.fhir_version}, profile {routes.profile}"
         )
         server.transport()
-        if await server.token(_rights(routes)):
-            kind = server.routes(routes)
+        if await server.token(_rights(routes, audit_events=destination.audit_events)):
+            kind = server.routes(routes, audit_events=destination.audit_events)
             if kind is not None and await server.may_read(kind, routes):
                 await server.may_write(kind)
     return server.found
@@ -183,10 +183,12 @@ class _Server:
             self.right("scopes", "all that is needed is granted")
         return True
 
-    def routes(self, routes: Negotiated) -> str | None:
+    def routes(self, routes: Negotiated, *, audit_events: bool) -> str | None:
         """Note by which routes a plan would get in; return the resource type that it is written as."""
         ways: dict[Way, list[str]] = {}
         for kind, route in routes.routes.items():
+            if kind == "AuditEvent" and not audit_events:
+                continue
             ways.setdefault(route.way, []).append(kind)
         text = "; ".join(f"{way.value}: {', '.join(kinds)}" for way, kinds in ways.items())
         plan = routes.routes["CarePlan"].way
@@ -250,12 +252,15 @@ async def _metadata(client: FhirClient) -> bytes:
     return document.content if document else b""
 
 
-def _rights(routes: Negotiated) -> dict[str, str]:
+def _rights(routes: Negotiated, *, audit_events: bool) -> dict[str, str]:
     """Return what has to be allowed for the routes of a plan, as SMART's letters by resource type."""
     needed = {}
     as_document = routes.routes["CarePlan"].way is Way.DOCUMENT
     for kind, route in routes.routes.items():
-        if kind == "DocumentReference":
+        if kind == "AuditEvent":
+            if audit_events and route.way is not Way.CHART_ONLY:
+                needed[kind] = "cru" if route.way in _AS_ITSELF else "c"
+        elif kind == "DocumentReference":
             if as_document:
                 needed[kind] = "crus" if "update" in route.decisive else "crs"
         elif route.way in _AS_ITSELF:

@@ -6,25 +6,25 @@ import asyncio
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import orjson
 import typer
 from rich.console import Console
 
 from service import app
+from service.auditing import audited
 from service.commands import delivery_screens
 from service.commands.delivery_screens import Listed
 from service.configuration import load_settings
-from service.outbound import audit as outbound
-from service.outbound.audit import Audited, audit_event
+from service.outbound.audit import audit_event
 from service.settings import FhirDestination
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from service.settings import Settings
-    from service.store import AuditEntry, DeliveryState, Store, StoredCourse, Write
+    from service.store import AuditEntry, DeliveryState, Store, StoredCourse
 
 FOUND = 1
 PAGE = 500
@@ -102,7 +102,8 @@ def audit(
         _nothing("Nothing was written of a course or patient of that id. `ipt-bridge deliveries --all` lists courses.")
     if fhir:
         bases = {each.name: each.base for each in settings.destinations if isinstance(each, FhirDestination)}
-        for event in (_audit_event(*each, bases) for each in found if each[1].write is not None):
+        told = (audited(e, c.patient, bases.get(e.destination)) for c, e in found if e.write is not None)
+        for event in map(audit_event, told):
             sys.stdout.buffer.write(orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE))
     elif as_json:
         lines = [delivery_screens.entry_as_value(entry) for _, entry in found]
@@ -180,21 +181,6 @@ async def _trail(settings: Settings, name: str) -> list[tuple[StoredCourse, Audi
     async with _store(settings) as store:
         courses = await store.operators.courses_of_patient(name) or await store.operators.courses(name)
         return [(each, entry) for each in courses for entry in await store.desk.audit(each.course_id)]
-
-
-def _audit_event(course: StoredCourse, entry: AuditEntry, bases: Mapping[str, str]) -> Any:  # noqa: ANN401 - a resource
-    write = cast("Write", entry.write)
-    told = Audited(
-        at=entry.at,
-        write=outbound.Write(cast("outbound.Action", write.action), *write[1:]),
-        destination=entry.destination,
-        base=bases.get(entry.destination),
-        course_id=entry.course_id,
-        source=course.patient.source,
-        patient_id=course.patient.patient_id,
-        revision=entry.revision,
-    )
-    return audit_event(told)
 
 
 async def _paused(settings: Settings, destination: str) -> None:

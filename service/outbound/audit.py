@@ -7,6 +7,7 @@ https://profiles.ihe.net/ITI/BALP/
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fhir.resources.R4B.auditevent import AuditEvent
@@ -22,6 +23,7 @@ Action = Literal["create", "update", "delete"]
 SUCCESS = "success"
 
 _BALP = "https://profiles.ihe.net/ITI/BALP"
+_BASIC_AUDIT = f"{_BALP}/StructureDefinition/IHE.BasicAudit"
 _DCM = "http://dicom.nema.org/resources/ontology/DCM"
 _TERMINOLOGY = "http://terminology.hl7.org/CodeSystem"
 _LETTERS: Mapping[Action, str] = {"create": "C", "update": "U", "delete": "D"}
@@ -56,20 +58,38 @@ class Audited:
     """In the source."""
     revision: str
     """The X-Request-Id that the write went out with."""
+    row: int
+    """Its number in the audit trail."""
+
+    @property
+    def id(self) -> str:
+        """The id of its AuditEvent: the same whenever and by whomever it is told."""
+        return uuid5(COURSE_NAMESPACE, f"audit/{self.course_id}/{self.destination}/{self.at.isoformat()}/{self.row}")
 
 
-def audit_event(told: Audited) -> Element:
+class Naming(Enum):
+    """How an AuditEvent names the patient and what was written."""
+
+    OUTSIDE = auto()
+    """The patient by the source's identifier, what was written by its place: for a reader outside the EHR."""
+    REFERENCES = auto()
+    """Both by reference too: for the EHR, where both stand."""
+    PATIENT = auto()
+    """The patient by reference too; not what was written, which may be deleted, or was never there."""
+    IDENTIFIERS = auto()
+    """Neither by reference: for an EHR that may lack both."""
+
+
+def audit_event(told: Audited, naming: Naming = Naming.OUTSIDE) -> Element:
     """Return the AuditEvent of a write, valid FHIR R4. The same write gives the same id."""
     write, action = told.write, told.write.action
     version = f"/_history/{write.version}" if write.version is not None else ""
     place = f"{write.resource_type}/{write.resource_id}{version}" if write.resource_id is not None else None
-    name = f"audit/{told.course_id}/{told.destination}/{told.revision}/{action}/{place or write.resource_type}"
-    if write.outcome != SUCCESS:
-        name += f"/{write.outcome}/{told.at.isoformat()}"
     resource: Element = {
         "resourceType": "AuditEvent",
-        "id": uuid5(COURSE_NAMESPACE, name),
-        "meta": {"profile": [f"{_BALP}/StructureDefinition/IHE.BasicAudit.{_PROFILES[action]}"]},
+        "id": told.id,
+        # A server that has not loaded a profile refuses a resource that claims it.
+        **({"meta": {"profile": [f"{_BASIC_AUDIT}.{_PROFILES[action]}"]}} if naming is Naming.OUTSIDE else {}),
         "type": {"system": f"{_TERMINOLOGY}/audit-event-type", "code": "rest", "display": "Restful Operation"},
         "subtype": [{"system": "http://hl7.org/fhir/restful-interaction", "code": action, "display": action}],
         "action": _LETTERS[action],
@@ -85,8 +105,8 @@ def audit_event(told: Audited) -> Element:
             "type": [{"system": f"{_TERMINOLOGY}/security-source-type", "code": "4", "display": "Application Server"}],
         },
         "entity": [
-            _entity("1", "Person", "1", "Patient", _patient(told)),
-            _entity("2", "System Object", "4", "Domain Resource", _what(write.resource_type, place)),
+            _entity("1", "Person", "1", "Patient", _patient(told, naming)),
+            _entity("2", "System Object", "4", "Domain Resource", _what(write.resource_type, place, naming)),
             {
                 "what": {"identifier": {"value": told.revision}},
                 "type": {"system": f"{_BALP}/CodeSystem/BasicAuditEntityType", "code": "XrequestId"},
@@ -97,14 +117,19 @@ def audit_event(told: Audited) -> Element:
     return resource
 
 
-def _what(kind: str, place: str | None) -> Element:
-    return {"reference": place} if place is not None else {"type": kind, "display": "under an id that was not told"}
+def _what(kind: str, place: str | None, naming: Naming) -> Element:
+    if place is None:
+        return {"type": kind, "display": "under an id that was not told"}
+    if naming in {Naming.OUTSIDE, Naming.REFERENCES}:
+        return {"reference": place}
+    return {"type": kind, "identifier": {"value": place}}
 
 
-def _patient(told: Audited) -> Element:
-    """Return a reference by identifier: which patient it is the source knows, whatever the destination calls them."""
+def _patient(told: Audited, naming: Naming) -> Element:
+    """Return which patient it is: the source knows its own identifier, whatever the destination calls them."""
     reference = f"Patient/{told.patient_id}"
-    return {"type": "Patient", "identifier": {"system": source_uri(told.source), "value": reference}}
+    who: Element = {"type": "Patient", "identifier": {"system": source_uri(told.source), "value": reference}}
+    return {"reference": reference} | who if naming in {Naming.REFERENCES, Naming.PATIENT} else who
 
 
 def _agent(code: str, display: str, who: str, address: str | None) -> Element:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from service.outbound.agreement import Agreement
+    from service.outbound.audit_route import AuditRoute
     from service.outbound.careplan import Plan
     from service.outbound.destination import PlanDelivery
     from service.outbound.shapes import Resources
@@ -52,13 +53,17 @@ class EhrDestination:
         agreement: Agreement | None = None,
         ehr_of: Collection[str] = (),
         deletes: bool = False,
+        audit: AuditRoute | None = None,
     ) -> None:
         """Without an `agreement` the server is one that takes everything; `ehr_of` are the sources whose EHR it is.
 
         `deletes`: a plan that is taken back is deleted, where nobody else has written to it and the server lets it be.
+        `audit` is how the server is told of what was written there; None where it is not to be.
         """
         self.name: Final = name
         self.at_once: Final = at_once
+        self.base: Final = client.base
+        self.audit: Final = audit
         self._client = client
         self._agreement = agreement
         self._ehr_of = frozenset(ehr_of)

@@ -165,6 +165,7 @@ class _Chooser:
             "Flag": self._companion("Flag", plan, "A finding is told in the plan, not flagged in the chart."),
             "Provenance": self._provenance(plan),
             "DocumentReference": self._document(plan, document),
+            "AuditEvent": self._audit_event(),
         }
 
     def _stated(self, kind: str) -> Stated:
@@ -249,6 +250,20 @@ class _Chooser:
             return ResourceRoute(Way.DOCUMENT, "DocumentReference takes create and update: one note, replaced", limits)
         missing = ("Each version is a note of its own that supersedes the one before (relatesTo).", *limits)
         return ResourceRoute(Way.DOCUMENT, "DocumentReference takes create, no update", missing)
+
+    def _audit_event(self) -> ResourceRoute:
+        """Return how the server may be told of what was written there: each once, and never changed."""
+        stated = self._stated("AuditEvent")
+        ours, why = takes_our_ids(stated, self._profile)
+        if ours and "update" in stated.interactions:
+            return ResourceRoute(Way.CREATE_UPDATE, f"AuditEvent takes update, {why}")
+        if "create" not in stated.interactions:
+            missing = ("The audit trail stays with the service: `ipt-bridge deliveries audit`.",)
+            return ResourceRoute(Way.CHART_ONLY, _takes("AuditEvent", stated), missing)
+        if stated.conditional_create and "_tag" in stated.searched_by and "search-type" in stated.interactions:
+            return ResourceRoute(Way.SERVER_ID, "AuditEvent takes create, on condition of a search by tag")
+        missing = ("No conditional create by tag: after a lost answer an AuditEvent may stand there twice.",)
+        return ResourceRoute(Way.SERVER_ID, "AuditEvent takes create", missing)
 
     def _creates(self, kind: str) -> bool:
         return "create" in self._stated(kind).interactions

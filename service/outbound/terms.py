@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -62,6 +62,8 @@ class Terms:
     """What every request needs."""
     never_retried: frozenset[str] = frozenset()
     """Codes of an OperationOutcome after which nothing is tried again."""
+    audit: Taken | None = field(default=None, compare=False)
+    """How AuditEvents are taken; None if they are not. No part of any plan: plans stay as they are if it changes."""
 
 
 _PLAIN = Taken(ours=True, update=True, versions=Versions.CHECKED)
@@ -91,7 +93,14 @@ def terms_of(found: Negotiated, *, scores: bool) -> Terms:
         contained_goals=way in BY_ITSELF and "Goal" not in kinds,
         headers=tuple(sorted(found.known.headers.value.items())) if found.known.headers else (),
         never_retried=frozenset(found.known.never_retried.value if found.known.never_retried else ()),
+        audit=_audit(found),
     )
+
+
+def _audit(found: Negotiated) -> Taken | None:
+    if found.routes["AuditEvent"].way not in BY_ITSELF:
+        return None
+    return _taken(found.statement.resources.get("AuditEvent", Stated()), found.known)
 
 
 def _kinds(found: Negotiated, *, scores: bool) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select
 
@@ -17,6 +17,7 @@ from service.store.values import AuditEntry, Write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.store.values import Claimed, Delivered, Postponed
@@ -82,19 +83,23 @@ async def refused(connection: AsyncConnection, claimed: Claimed, reason: str, no
 async def of_course(connection: AsyncConnection, course_id: str) -> list[AuditEntry]:
     """Return a course's part of the trail, first to last."""
     statement = select(audit).where(audit.c.course_id == course_id).order_by(audit.c.id)
-    return [
-        AuditEntry(
-            instant(row.at),
-            row.agent,
-            row.course_id,
-            row.destination,
-            row.revision,
-            row.counter,
-            row.route,
-            row.outcome,
-            None
-            if row.action is None
-            else Write(row.action, row.resource_type, row.resource_id, row.version, row.outcome),
-        )
-        for row in await connection.execute(statement)
-    ]
+    return [entry(row) for row in await connection.execute(statement)]
+
+
+def entry(row: Row[Any]) -> AuditEntry:
+    """Return a row of the table as a line of the trail."""
+    write = None
+    if row.action is not None:
+        write = Write(row.action, row.resource_type, row.resource_id, row.version, row.outcome)
+    return AuditEntry(
+        row.id,
+        instant(row.at),
+        row.agent,
+        row.course_id,
+        row.destination,
+        row.revision,
+        row.counter,
+        row.route,
+        row.outcome,
+        write,
+    )

@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 
 from service.domain.facts import PatientKey
 from service.store import schema
+from service.store.audit_marks import AuditMarks
 from service.store.awaiting import Awaiting
 from service.store.backfills import Backfills
 from service.store.connections import Connections, translated
@@ -42,6 +43,8 @@ class Store:
         self._connections = Connections(self._engine)
         self.deliveries = Deliveries(self._connections)
         """What destinations shall have, and have."""
+        self.audit_marks = AuditMarks(self._connections)
+        """How far destinations have been told of what was written there."""
         self.desk = Desk(self._connections)
         """What people ask and decide about deliveries."""
         self.backfills = Backfills(self._connections)

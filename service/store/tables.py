@@ -160,6 +160,15 @@ audit = Table(  # appended to, never changed
     Column("version", Text),
 )
 Index("audit_of_course", audit.c.course_id, audit.c.id)
+Index("audit_of_destination", audit.c.destination, audit.c.id)
+
+audit_mark = Table(
+    "audit_mark",
+    metadata,
+    Column("destination", _Id, primary_key=True),
+    Column("told", BigInteger, nullable=False),  # the last row of `audit` that it has been told of
+    Column("leased_until", _Instant),  # until when one worker tells it, or nobody does
+)
 
 parked_record = Table(
     "parked_record",

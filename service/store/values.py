@@ -243,6 +243,8 @@ class Write(NamedTuple):
 class AuditEntry:
     """One line of the audit trail."""
 
+    row: int
+    """Its number in this database, the later the greater."""
     at: datetime
     agent: str
     """Name and version of what wrote."""
@@ -255,6 +257,26 @@ class AuditEntry:
     """`success`, or what the write failed with; without a write, why the destination refused the plan."""
     write: Write | None
     """None where nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A write that its destination has not been told of."""
+
+    entry: AuditEntry
+    """With its write."""
+    patient: PatientKey
+    """Whose course it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedAudit:
+    """What one worker tells a destination."""
+
+    destination: str
+    until: int
+    """When the lease ends (microseconds since the epoch); whoever has a later one is another worker."""
+    rows: tuple[Untold, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,9 @@ def test_a_file_as_json_has_exactly_the_published_shape(tmp_path: Path) -> None:
     assert 0 == ran.exit_code, ran.output
     found = orjson.loads(ran.stdout_bytes)
     assert ["software", "fhirVersion", "profile", "routes", "auth"] == list(found)
-    assert ["CarePlan", "Goal", "Task", "Flag", "Provenance", "DocumentReference"] == list(found["routes"])
+    assert ["CarePlan", "Goal", "Task", "Flag", "Provenance", "DocumentReference", "AuditEvent"] == list(
+        found["routes"]
+    )
     assert all(["route", "reason"] == list(each) for each in found["routes"].values())
     assert ("Epic May", "epic", "document") == (
         found["software"],

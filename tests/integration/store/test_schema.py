@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-HEAD = "0009"
+HEAD = "0010"
 
 
 def differences(connection: Connection) -> Sequence[object]:

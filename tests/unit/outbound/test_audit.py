@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from service.outbound.audit import Audited, Write, audit_event
+from service.outbound.audit import Audited, Naming, Write, audit_event
 
 if TYPE_CHECKING:
     from service.outbound.audit import Action
@@ -24,6 +24,7 @@ TOLD = Audited(
     source="main",
     patient_id="p-1",
     revision="r1",
+    row=7,
 )
 
 
@@ -49,7 +50,7 @@ def test_an_audit_event_is_valid_and_tells_nothing_of_what_was_written(action: A
 def test_the_same_write_has_the_same_audit_event() -> None:
     """Told twice it is stored once; each other write has its own."""
     assert audit_event(TOLD) == audit_event(TOLD)
-    other = replace(TOLD, write=TOLD.write._replace(version="2"))
+    other = replace(TOLD, row=8)
     assert audit_event(TOLD)["id"] != audit_event(other)["id"]
     assert orjson.dumps(audit_event(TOLD))
 
@@ -62,5 +63,28 @@ def test_a_write_that_failed_is_told_with_what_it_failed_with(validator: Validat
     assert [] == [issue for issue in validator.validate(bare) if issue.is_error]
     assert ("8", "http-503") == (event["outcome"], event["outcomeDesc"])
     assert {"type": "Goal", "display": "under an id that was not told"} == event["entity"][1]["what"]
-    later = replace(failed, write=Write("create", "Goal", None, None))
+    later = replace(failed, write=Write("create", "Goal", None, None), row=8)
     assert event["id"] != audit_event(later)["id"]
+
+
+@pytest.mark.parametrize(
+    ("naming", "patient", "written"),
+    [
+        (Naming.OUTSIDE, None, "CarePlan/cp-1/_history/1"),
+        (Naming.REFERENCES, "Patient/p-1", "CarePlan/cp-1/_history/1"),
+        (Naming.PATIENT, "Patient/p-1", None),
+        (Naming.IDENTIFIERS, None, None),
+    ],
+)
+def test_an_audit_event_refers_to_nothing_that_may_be_gone(
+    naming: Naming, patient: str | None, written: str | None, validator: Validator
+) -> None:
+    """What is not referred to is named by an identifier: who reads it knows in any case what it was."""
+    event = audit_event(TOLD, naming)
+    bare = {name: value for name, value in event.items() if name != "meta"}
+    assert [] == [issue for issue in validator.validate(bare) if issue.is_error]
+    assert (naming is Naming.OUTSIDE) is ("meta" in event)  # an EHR may not know the profile
+    who, what, _ = (each["what"] for each in event["entity"])
+    assert (patient, written) == (who.get("reference"), what.get("reference"))
+    assert "Patient/p-1" == who["identifier"]["value"]
+    assert "CarePlan/cp-1/_history/1" == what.get("reference", what.get("identifier", {}).get("value"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from service.domain.mapping_files import parse, vendor_profiles
 from service.outbound.negotiation import Negotiated, negotiate
+from service.outbound.terms import terms_of
 from service.rest.capabilities import NotNegotiable
 from tests.conftest import MAPPINGS
 
@@ -56,8 +57,8 @@ def of(document: object, profiles: dict[str, VendorProfile], smart: object = Non
 
 
 def ways(found: Negotiated) -> dict[str, str]:
-    """Return the routes alone."""
-    return {kind: route.way.value for kind, route in found.routes.items()}
+    """Return the routes alone, of what a plan consists of."""
+    return {kind: route.way.value for kind, route in found.routes.items() if kind in KINDS}
 
 
 def test_client_ids_and_transaction_give_one_transaction(profiles: dict[str, VendorProfile]) -> None:
@@ -326,6 +327,41 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    ("stated", "way", "missing"),
+    [
+        ([], "chart-only", ("The audit trail stays with the service: `ipt-bridge deliveries audit`.",)),
+        ([resource("AuditEvent", *READ)], "chart-only", None),
+        ([resource("AuditEvent", "update", updateCreate=True)], "create-update", ()),
+        (
+            [resource("AuditEvent", "create", "update", updateCreate=False)],
+            "server-id",
+            ("No conditional create by tag: after a lost answer an AuditEvent may stand there twice.",),
+        ),
+        (
+            [resource("AuditEvent", "create", conditionalCreate=True, searchParam=[{"name": "_tag"}])],
+            "server-id",
+            ("No conditional create by tag: after a lost answer an AuditEvent may stand there twice.",),
+        ),
+        (
+            [resource("AuditEvent", "create", *READ, conditionalCreate=True, searchParam=[{"name": "_tag"}])],
+            "server-id",
+            (),
+        ),
+    ],
+)
+def test_audit_events_have_a_route_of_their_own(
+    stated: list[dict[str, Any]], way: str, missing: tuple[str, ...] | None, profiles: dict[str, VendorProfile]
+) -> None:
+    """Whatever becomes of the plan; and no plan is sent again because it changes."""
+    found = of(statement(*stated), profiles)
+    route = found.routes["AuditEvent"]
+    assert way == route.way
+    assert missing in {None, route.missing}
+    assert terms_of(found, scores=False) == terms_of(of(statement(), profiles), scores=False)
+    assert (way == "chart-only") is (terms_of(found, scores=False).audit is None)
+
+
 @given(rest=JSON, software=JSON, security=JSON, smart=JSON)
 def test_any_content_of_a_statement_gives_routes_or_a_sentence(
     rest: object, software: object, security: object, smart: object
@@ -338,7 +374,7 @@ def test_any_content_of_a_statement_gives_routes_or_a_sentence(
     except NotNegotiable as refused:
         assert "client's" in str(refused)  # noqa: PT017 - either outcome is right
     else:
-        assert KINDS == tuple(found.as_json()["routes"])
+        assert (*KINDS, "AuditEvent") == tuple(found.as_json()["routes"])
 
 
 def test_a_profile_changes_no_plan(mapping_files: dict[str, bytes]) -> None:
