@@ -33,6 +33,7 @@ from service.outbound.agreement import Agreement, Wishes
 from service.outbound.audit_route import AuditRoute
 from service.outbound.ehr import EhrDestination
 from service.outbound.topic import TopicDestination
+from service.rounds import Rounds
 from service.settings import FhirDestination, KafkaDestination
 from service.store import Destination as StoredDestination
 from service.store import Store, is_transient
@@ -209,7 +210,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         loop = intake(settings, store, vitals, mappings)
         reconcilers: list[Reconciler] = []
         wake = partial(_wake, reconcilers)
-        places = await _places(settings, mappings, store, loop, reconcilers, vitals, stack)
+        places, rounds = await _places(settings, mappings, store, loop, reconcilers, vitals, stack)
         fetchers = await _fetchers(settings, mappings, store, loop, wake, vitals, stack)
         topics = [topic.name for source in settings.sources for topic in source.topics]
         stream = Stream(settings.kafka, topics, loop, on_change=wake, vitals=vitals)
@@ -228,6 +229,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
                         teller = AuditTeller(store, place.name, place.base, place.audit, settings.deliveries, vitals)
                         group.create_task(teller.run(stop))
                 group.create_task(reconciler.run(stop))
+            for each in rounds:
+                group.create_task(each.run(stop))
             for fetcher in fetchers:
                 group.create_task(fetcher.run(stop))
             vitals.health.hold(Condition.CONSUMING)
@@ -251,8 +254,8 @@ async def _places(  # noqa: PLR0913, PLR0917 - what `serve` has made
     reconcilers: list[Reconciler],
     vitals: Vitals,
     stack: AsyncExitStack,
-) -> list[Destination]:
-    """Return the destinations, closed with the stack; what brings each up to date is added to `reconcilers`."""
+) -> tuple[list[Destination], list[Rounds]]:
+    """Return the destinations, closed with the stack, and what looks at them; `reconcilers` get what delivers there."""
 
     async def take_in(source: str, tasks: Sequence[Mapping[str, Any]]) -> None:
         records = [record_of(source, orjson.dumps(task), now()) for task in tasks]
@@ -264,6 +267,7 @@ async def _places(  # noqa: PLR0913, PLR0917 - what `serve` has made
             _wake(reconcilers)
 
     places = destinations(settings)
+    found: list[Rounds] = []
     for place, configured in zip(places, settings.destinations, strict=True):
         stack.push_async_callback(place.close)
         behind = await store.deliveries.bring_up_to_date(
@@ -283,7 +287,9 @@ async def _places(  # noqa: PLR0913, PLR0917 - what `serve` has made
                 learn=learn,
             )
         )
-    return places
+        if isinstance(place, EhrDestination) and isinstance(configured, FhirDestination):
+            found.append(Rounds(store, place, take_in, vitals, every_s=configured.answers_every_s))
+    return places, found
 
 
 def _searches(  # noqa: PLR0913, PLR0917 - what `serve` has made

@@ -267,6 +267,8 @@ class FhirDestination(Transport):
     audit_events: bool = False
     """Whether the server is told of each write there by an AuditEvent, where it takes them. Most EHRs keep their own
     audit trail of what a client writes; the service's stands in its store in any case."""
+    answers_every_s: PositiveFloat = 600.0
+    """How often its open Tasks are looked at for what clinicians completed, beside each delivery (seconds)."""
 
 
 Destination = Annotated[KafkaDestination | FhirDestination, Field(discriminator="kind")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -10,8 +11,12 @@ from service.outbound.elements import COURSE_IDENTIFIER
 from service.rest.errors import Permanent, Transient
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+    from datetime import datetime
+
     from service.outbound.elements import Element
     from service.outbound.ledger import Ledger
+    from service.outbound.terms import Taken
     from service.rest.client import FhirClient
 
 log = structlog.get_logger(__name__)
@@ -19,6 +24,7 @@ log = structlog.get_logger(__name__)
 _TASK = "task/"
 _ASKED = "requested"
 _COMPLETED = "completed"
+_SEARCHED = frozenset({"identifier", "status", "_lastUpdated"})
 
 
 async def completed(client: FhirClient, ledger: Ledger, patient: str, prefix: str) -> tuple[Element, ...]:
@@ -28,20 +34,50 @@ async def completed(client: FhirClient, ledger: Ledger, patient: str, prefix: st
     a Task of this server never passes for one of the source's own. One that can't be read is passed over until the
     course's next delivery: the plan, and its Flag, must not wait for it.
     """
-    done = []
+    done: list[Element] = []
+    with suppress(Transient):  # the server is in trouble: waiting for it once is enough
+        async for each in _completed(client, ledger, patient, prefix, None):
+            done.append(each)  # noqa: PERF401 - what was found before the trouble is kept
+    return tuple(done)
+
+
+async def completed_among(
+    client: FhirClient, ledger: Ledger, patient: str, prefix: str, among: Collection[str] | None
+) -> tuple[Element, ...]:
+    """Return the same of the Tasks with these ids alone, None for all. Raises Transient."""
+    return tuple([each async for each in _completed(client, ledger, patient, prefix, among)])
+
+
+async def completed_since(client: FhirClient, taken: Taken | None, since: datetime | None) -> set[str] | None:
+    """Return the ids of our Tasks that were completed since then, by one search.
+
+    None where `since` is, or the server does not state what the search needs. Raises Transient and Permanent.
+    """
+    if since is None or taken is None or not taken.searched_by >= _SEARCHED:
+        return None
+    params = {
+        "identifier": f"{COURSE_IDENTIFIER}|",
+        "status": _COMPLETED,
+        "_lastUpdated": f"ge{since.isoformat(timespec='seconds')}",
+    }
+    return {each.resource["id"] for each in await client.search("Task", params)}
+
+
+async def _completed(
+    client: FhirClient, ledger: Ledger, patient: str, prefix: str, among: Collection[str] | None
+) -> AsyncIterator[Element]:
     for role, remote in sorted(ledger.remotes.items()):
-        if not role.startswith(_TASK) or remote.status != _ASKED:
+        if not role.startswith(_TASK) or remote.status != _ASKED or (among is not None and remote.id not in among):
             continue
         try:
             found = await client.read("Task", remote.id)
         except (Transient, Permanent) as error:
             log.warning("a Task can't be read for a clinician's answer; the plan goes on without", code=error.code)
             if isinstance(error, Transient):
-                break  # the server is in trouble: waiting for it once is enough
+                raise
             continue
         if found is not None and found.resource.get("status") == _COMPLETED:
-            done.append(_told(found.resource, patient, prefix))
-    return tuple(done)
+            yield _told(found.resource, patient, prefix)
 
 
 def _told(task: Element, patient: str, prefix: str) -> Element:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from service.outbound.careplan import WITHDRAWN, render
-from service.outbound.completed import completed
+from service.outbound.completed import completed, completed_among, completed_since
 from service.outbound.destination import Delivered, Route
 from service.outbound.ledger import Ledger, dump, load, localised, names, references
 from service.outbound.negotiation import BY_ITSELF, Way
@@ -20,8 +20,10 @@ from service.rest.answers import Refused
 from service.rest.errors import Permanent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping
+    from datetime import datetime
 
+    from service.domain.facts import PatientKey
     from service.outbound.agreement import Agreement
     from service.outbound.audit_route import AuditRoute
     from service.outbound.careplan import Plan
@@ -97,8 +99,7 @@ class EhrDestination:
             return Delivered(delivery.ledger, Route.CHART_ONLY)
         ledger, plan = load(delivery.ledger), delivery.plan
         # Before anything is written: what the plan no longer asks for is taken back, completed or not.
-        prefix = "" if plan.source in self._ehr_of else f"{self.name}."
-        done = await completed(self._client, ledger, plan.patient, prefix)
+        done = await completed(self._client, ledger, plan.patient, self._prefix(plan.source))
         return replace(await self._delivered(delivery, ledger, terms), completed=done)
 
     async def _delivered(self, delivery: PlanDelivery, ledger: Ledger, terms: Terms) -> Delivered:
@@ -116,6 +117,27 @@ class EhrDestination:
             if delivery.progress.ledger is not None:  # what was written before the refusal is there
                 ledger = load(delivery.progress.ledger)
             return await self._write(delivery, resources, terms, ledger, missing | unresolved)
+
+    async def completed_since(self, since: datetime | None) -> set[str] | None:
+        """Return the ids of our Tasks completed there since then; None where only reading each can tell.
+
+        Raises Transient and Permanent.
+        """
+        terms = EVERYTHING if self._agreement is None else await self._agreement.terms()
+        return await completed_since(self._client, terms.taken.get("Task"), since)
+
+    async def completed(
+        self, patient: PatientKey, ledger: Mapping[str, Any], among: Collection[str] | None
+    ) -> tuple[Mapping[str, Any], ...]:
+        """Return a course's Tasks that a clinician completed, as `Delivered.completed`.
+
+        Only those with ids in `among` are looked at, where it is given. Raises Transient.
+        """
+        prefix = self._prefix(patient.source)
+        return await completed_among(self._client, load(ledger), f"Patient/{patient.patient_id}", prefix, among)
+
+    def _prefix(self, source: str) -> str:
+        return "" if source in self._ehr_of else f"{self.name}."
 
     async def close(self) -> None:
         """Close the client's connections."""

@@ -21,6 +21,7 @@ from service.store.values import (
     PATIENT_MISSING,
     UNANSWERED,
     WITHHELD,
+    Asking,
     Claimed,
     Lease,
     ParkedState,
@@ -57,6 +58,8 @@ _DELIVERY = (
     delivery.c.route,
     delivery.c.remote,
 )
+_ASKS = '"status":"requested"'
+"""In the text of a ledger: a Task that is open."""
 _COUNTER = _COURSE.index(course.c.counter)
 _WANTED = len(_COURSE)
 _NEXT_ATTEMPT = _WANTED + 1
@@ -304,6 +307,30 @@ class Deliveries:
         )
         async with self._connections.writing() as connection:
             return len((await connection.execute(again)).all())
+
+    async def asking(self, destination: str, after: str, limit: int) -> list[Asking]:
+        """Return the next courses, by id, in whose ledger something asks for an answer (a status `requested`).
+
+        None while the destination is paused; not those that are gone.
+        """
+        statement = (
+            select(course.c.course_id, course.c.source, course.c.patient_id, delivery.c.remote)
+            .join(delivery, delivery.c.course_id == course.c.course_id)
+            .where(
+                delivery.c.destination == destination,
+                delivery.c.course_id > after,
+                delivery.c.remote.contains(_ASKS),
+                ~course.c.gone,
+                ~exists().where(pause.c.destination == destination),
+            )
+            .order_by(delivery.c.course_id)
+            .limit(limit)
+        )
+        async with self._connections.reading() as connection:
+            return [
+                Asking(id_, PatientKey(source, patient_id), ledger(remote))
+                for id_, source, patient_id, remote in await connection.execute(statement)
+            ]
 
     async def pending(self, destination: str) -> Pending:
         """Return how many courses the destination is behind in, and since when."""

@@ -226,6 +226,15 @@ class Claimed:
     lease: Lease
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A course whose plan at a destination asks clinicians for something."""
+
+    course_id: str
+    patient: PatientKey
+    remote: Ledger
+
+
 class Write(NamedTuple):
     """One resource that a delivery wrote at its destination, or failed to."""
 

@@ -18,16 +18,19 @@ from service.backfill.portions import record_of, topic_of
 from service.deliveries import Reconciler
 from service.domain.course import FindingState
 from service.domain.facts import ActReading, PatientKey
+from service.domain.mapping_files import vendor_profiles
 from service.domain.state import load
 from service.health import Health
 from service.inbound.records import Limits
 from service.inbound.relevance import Relevance
 from service.intake import UNPROCESSABLE, Feed, Intake
 from service.metrics import create_metrics
+from service.outbound.agreement import Agreement
 from service.outbound.careplan import render
 from service.outbound.ehr import EhrDestination
 from service.rest.client import FhirClient
 from service.rest.transport import authorities
+from service.rounds import Rounds
 from service.sandbox.patients import generate
 from service.sandbox.stories import Archetype
 from service.settings import Deliveries
@@ -59,7 +62,8 @@ class Site:
         self.http = http
         self.patient = patient
         metrics = create_metrics(topics={SOURCE.id: ("Encounter",)}, destinations=[PLACE.name], reasons=[UNPROCESSABLE])
-        vitals = Vitals(metrics, Health(), now)
+        self.base = base
+        self.vitals = vitals = Vitals(metrics, Health(), now)
         feed = Feed(SOURCE, Relevance.of(mappings), mappings)
         topics = ("Encounter", "QuestionnaireResponse", topic_of(SOURCE.id))
         self.intake = Intake(store, dict.fromkeys(topics, feed), [PLACE], Limits(), vitals)
@@ -170,6 +174,58 @@ async def test_task_completed_in_the_ehr_answers_its_finding_at_the_next_deliver
     assert "Seen today" not in repr(facts)
     held = (await site.http.get(f"Task/{task_id}")).raise_for_status().json()
     assert ("completed", [{"text": "Seen today"}]) == (held["status"], held["note"])
+
+
+async def test_task_completed_in_the_ehr_is_found_with_no_delivery(site: Site, mapping_files: dict[str, bytes]) -> None:
+    """By reading each at the first look, by one search at the next; told by several workers it counts once."""
+    told: list[str] = []
+
+    async def take_in(source: str, tasks: Sequence[Mapping[str, Any]]) -> None:
+        told.extend(each["id"] for each in tasks)
+        await site.take_in(source, tasks)
+
+    client = FhirClient(site.base, timeout_s=60)
+    agreement = Agreement(PLACE.name, client, vendor_profiles(mapping_files))
+    await agreement.ask()
+    place = EhrDestination(PLACE.name, client, agreement=agreement)
+    workers = [Rounds(site.store, place, take_in, site.vitals, every_s=600) for _ in range(2)]
+    task = await open_task(site)
+    began, stop = now(), asyncio.Event()
+    await workers[0].look(stop)
+    assert [] == told
+    (await site.http.put(f"Task/{task['id']}", json={**task, "status": "completed"})).raise_for_status()
+    found = await place.completed_since(began - timedelta(minutes=1))  # as the first worker's next look does
+    assert found is not None
+    assert task["id"] in found
+
+    await asyncio.gather(*(each.look(stop) for each in workers))
+
+    await place.close()
+    assert [f"ehr.{task['id']}"] * 2 == told
+    answered = next(each for each in (await site.course()).findings if each.rule == "safety.self-harm-item")
+    assert FindingState.ANSWERED is answered.state
+    facts = (await site.store.operators.facts_of([PatientKey(SOURCE.id, site.patient)])).popitem()[1]
+    assert [f"ehr.{task['id']}"] == [each.key.resource_id for each in facts if each.key.resource_type == "Task"]
+
+
+async def open_task(site: Site) -> dict[str, Any]:
+    """Return the Task that asks for the same-day look."""
+    course = await site.course()
+    asked = next(each for each in course.findings if each.rule == "safety.self-harm-item")
+    found: dict[str, Any] = (await site.http.get(f"Task/{course.resource_id(f'task/{asked.id}')}")).json()
+    assert "requested" == found["status"]
+    return found
+
+
+async def test_open_tasks_are_left_alone_while_the_destination_is_paused(site: Site) -> None:
+    """A person said so."""
+    await site.store.desk.pause(PLACE.name, now())
+
+    assert [] == await site.store.deliveries.asking(PLACE.name, "", 10)
+    await site.store.desk.resume(PLACE.name)
+    assert [site.patient] == [
+        each.patient.patient_id for each in await site.store.deliveries.asking(PLACE.name, "", 10)
+    ]
 
 
 async def test_plan_that_a_clinician_ended_in_the_ehr_stays_ended_and_is_told(site: Site) -> None:

@@ -1,0 +1,95 @@
+"""The slow look: what clinicians completed at a destination, where no delivery comes by and no topic tells of it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from service.rest.errors import Permanent, Transient
+from service.store.errors import is_transient
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from service.deliveries import TakeIn
+    from service.outbound.ehr import EhrDestination
+    from service.store import Store
+    from service.vitals import Vitals
+
+log = structlog.get_logger(__name__)
+
+PORTION = 20
+"""Courses whose open Tasks are looked at before the next pause (courses)."""
+PAUSE_S = 1.0
+"""Pause between two portions: plans are delivered meanwhile (seconds)."""
+OVERLAP = timedelta(minutes=5)
+"""So much further back a search goes than the last look: clocks differ, and a search index lags behind."""
+
+
+class Rounds:
+    """Looks at the open Tasks of one destination, again and again.
+
+    Several workers may do so at once: what is told twice counts once. Nothing is looked at while the destination is
+    paused.
+    """
+
+    def __init__(self, store: Store, place: EhrDestination, take_in: TakeIn, vitals: Vitals, *, every_s: float) -> None:
+        """`take_in` takes completed Tasks as the stream's events are taken; `every_s` in seconds."""
+        self._store = store
+        self._place = place
+        self._take_in = take_in
+        self._vitals = vitals
+        self._every_s = every_s
+        self._since: datetime | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every so often until `stop` is set; for the first time somewhen within that time."""
+        wait = self._every_s * random.random()  # noqa: S311 - spreads the workers
+        while not await _stopped(stop, wait):
+            await self.look(stop)
+            wait = self._every_s
+
+    async def look(self, stop: asyncio.Event) -> None:
+        """Take in what was completed since the last look.
+
+        Where the server, or the database, is in trouble the rest waits for the next one.
+        """
+        began = self._vitals.now()
+        try:
+            if await self._looked(stop):
+                self._since = began
+        except (Transient, Permanent) as error:
+            name = self._place.name
+            log.warning("open Tasks can't be looked at; trying again later", destination=name, code=error.code)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("the database is away; open Tasks are looked at later", exc_info=error)
+
+    async def _looked(self, stop: asyncio.Event) -> bool:
+        """Return whether all were looked at."""
+        since = None if self._since is None else self._since - OVERLAP
+        asking = await self._store.deliveries.asking(self._place.name, "", PORTION)
+        among = await self._place.completed_since(since) if asking else None
+        while asking:
+            for each in asking:
+                done = await self._place.completed(each.patient, each.remote, among)
+                if done:
+                    await self._take_in(each.patient.source, done)
+            if await _stopped(stop, PAUSE_S if among is None else 0.0):
+                return False
+            asking = await self._store.deliveries.asking(self._place.name, asking[-1].course_id, PORTION)
+        return True
+
+
+async def _stopped(stop: asyncio.Event, wait_s: float) -> bool:
+    """Return whether it is to stop, within so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(wait_s):
+            await stop.wait()
+    return stop.is_set()
