@@ -76,9 +76,10 @@ def judged(
     `is_our_version`: nobody has written since we did, so that what differs is the server's doing. `counts`: whether
     what differs is surely nothing that we wrote and don't remember; else it is put back, and not counted.
     """
-    if known is None:
+    kind = ours["resourceType"]
+    if known is None or kind not in _KINDS:
         return {}
-    if ours.get(STATUS[ours["resourceType"]]) == WITHDRAWN:
+    if ours.get(STATUS[kind]) == WITHDRAWN:
         return {each: mark for each, mark in known.marks.items() if mark is Mark.RESHAPED}
     wanted, held, before = _hashes(ours), _hashes(remote), _by_part(known.hashes)
     if not before:  # nobody knows what was sent

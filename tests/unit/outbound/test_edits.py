@@ -212,6 +212,12 @@ def test_goals_tasks_and_flags_have_edits_too(
     assert (f"{ours['resourceType']}.{element}",) == edited(ours["resourceType"], marks)
 
 
+def test_of_other_resources_nothing_is_an_edit(plan: dict[str, Resource]) -> None:
+    """Nobody but us writes a Provenance."""
+    ours = plan["provenance"]
+    assert {} == look(ours, ours | {"recorded": "2026-01-01T00:00:00Z"})
+
+
 def test_an_element_that_we_never_had_is_an_edit(plan: dict[str, Resource]) -> None:
     """It is ours to say nothing there."""
     ours = {name: value for name, value in plan["goal/phq-9"].items() if name != "achievementStatus"}
