@@ -128,7 +128,7 @@ def _destination(
         return TopicDestination(each.name, each.topic, connection=kafka_options(settings.kafka))
     check_profile(each.name, each.profile, profiles)
     client = destination_client(each)
-    agreement = Agreement(each.name, client, profiles, Wishes(each.profile, each.scores))
+    agreement = Agreement(each.name, client, profiles, Wishes(each.profile, each.scores, each.note_format))
     at_once = each.concurrency or settings.deliveries.concurrency
     ehr_of = [source.id for source in settings.sources if source.fhir_base == each.base]
     deletes = each.retract_by == "delete"

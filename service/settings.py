@@ -261,6 +261,9 @@ class FhirDestination(Transport):
     statement fits."""
     scores: bool = False
     """Whether scores go as Observations beside the note, where the server takes no CarePlan but these."""
+    note_format: Literal["text/html", "application/pdf"] | None = None
+    """What notes are; without it, HTML unless the vendor's server is known to take only PDF. In a PDF, letters other
+    than Latin, Greek and Cyrillic ones stand as their Unicode numbers."""
     retract_by: Literal["status", "delete"] = "status"
     """How a plan is taken back: as `entered-in-error`; or deleted, where the server lets it be and nobody else has
     written to it, else `entered-in-error` too."""

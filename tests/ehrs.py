@@ -103,11 +103,11 @@ def masked(
 
 @asynccontextmanager
 async def destination(
-    mask: Mask, profiles: Mapping[str, VendorProfile], *, scores: bool = False
+    mask: Mask, profiles: Mapping[str, VendorProfile], *, scores: bool = False, note_format: str | None = None
 ) -> AsyncIterator[EhrDestination]:
     """Open a masked server as a destination that has agreed to what it states."""
     client = FhirClient(mask.base)
-    agreement = Agreement("ehr", client, profiles, Wishes(scores=scores))
+    agreement = Agreement("ehr", client, profiles, Wishes(scores=scores, note_format=note_format))
     await agreement.ask()
     opened = EhrDestination("ehr", client, agreement=agreement)
     try:

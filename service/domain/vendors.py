@@ -33,6 +33,13 @@ class KnownCodes(FileModel):
     source: str
 
 
+class KnownFormats(FileModel):
+    """Media types."""
+
+    value: tuple[str, ...]
+    source: str
+
+
 class KnownHeaders(FileModel):
     """HTTP headers, by name."""
 
@@ -65,6 +72,8 @@ class VendorProfile(FileModel):
     """Headers that every request needs."""
     page_limit: KnownNumber | None = None
     """Most entries of a search's page."""
+    note_formats: KnownFormats | None = None
+    """What a DocumentReference may hold, of what notes can be; no statement says so."""
 
     def deviations(self) -> Iterator[tuple[str, str]]:
         """Yield each known deviation as a sentence, with its source."""
@@ -86,3 +95,5 @@ class VendorProfile(FileModel):
             yield f"Every request needs the headers {', '.join(self.headers.value)}.", self.headers.source
         if self.page_limit is not None:
             yield f"A page of a search holds at most {self.page_limit.value} entries.", self.page_limit.source
+        if self.note_formats is not None:
+            yield f"Takes notes as {' or '.join(self.note_formats.value)}.", self.note_formats.source

@@ -46,6 +46,8 @@ class Wishes:
     """Name of the vendor profile; None: the one that the server's statement fits."""
     scores: bool = False
     """Whether a document is to have Observations beside it."""
+    note_format: str | None = None
+    """Media type of notes; None: what the vendor's server takes."""
 
 
 class Agreement:
@@ -142,7 +144,7 @@ class Agreement:
         except NotNegotiable as error:
             self._unknown("not-negotiable", str(error))
             return False
-        terms = terms_of(found, scores=self._wishes.scores)
+        terms = terms_of(found, scores=self._wishes.scores, note_format=self._wishes.note_format)
         if self._is_doubtful(terms):
             return False
         self._client.heed(dict(terms.headers), terms.never_retried)

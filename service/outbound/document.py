@@ -1,8 +1,8 @@
 """A plan as a document: the plan-of-care note for an EHR that takes no CarePlan, and scores beside it.
 
 The note is what the CarePlan's narrative says, then its goals and sessions, as one HTML page without scripts,
-styles or links. Sources: https://loinc.org/18776-5 (plan of care note) and US Core's DocumentReference
-(type, category, author, content) and Observation for screening and assessment (category `survey`).
+styles or links, or that page as PDF. Sources: https://loinc.org/18776-5 (plan of care note) and US Core's
+DocumentReference (type, category, author, content) and Observation for screening and assessment (category `survey`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from service.domain.course import SessionState
 from service.outbound.careplan import WITHDRAWN
 from service.outbound.elements import AUTHOR, Element, identifier, instant, meta, source_uri
 from service.outbound.goals import UCUM
+from service.outbound.pdf import PDF, pdf_of
 from service.outbound.wording import clean, day
 
 if TYPE_CHECKING:
@@ -44,15 +45,16 @@ _SURVEY = {
 }
 
 
-def note(plan: Plan) -> Element:
-    """Return the plan-of-care note of a plan. Same plan, same bytes.
+def note(plan: Plan, media_type: str = HTML) -> Element:
+    """Return the plan-of-care note of a plan, its page as HTML or PDF. Same plan, same bytes.
 
     `date` is the newest instant that the course's facts tell of, and not the clock.
     """
     course, careplan = plan.course, plan.resources[0][1]
-    page = _page(plan).encode()
+    text = _page(plan)
+    page = pdf_of(text, careplan["title"]) if media_type == PDF else text.encode()
     attachment: Element = {
-        "contentType": HTML,
+        "contentType": media_type,
         "language": "en",
         "data": base64.b64encode(page).decode(),
         "size": len(page),

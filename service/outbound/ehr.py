@@ -11,6 +11,7 @@ from service.outbound.completed import completed, completed_among, completed_sin
 from service.outbound.destination import Delivered, Route
 from service.outbound.ledger import Ledger, dump, load, localised, names, references
 from service.outbound.negotiation import BY_ITSELF, Way
+from service.outbound.pdf import PDF
 from service.outbound.recording import Recording
 from service.outbound.removal import remove
 from service.outbound.shapes import shaped
@@ -103,7 +104,11 @@ class EhrDestination:
         return replace(await self._delivered(delivery, ledger, terms), completed=done)
 
     async def _delivered(self, delivery: PlanDelivery, ledger: Ledger, terms: Terms) -> Delivered:
-        resources = shaped(delivery.plan, terms)
+        if terms.note_format == PDF:
+            # A tenth of a second, in which nothing else would go on.
+            resources = await asyncio.to_thread(shaped, delivery.plan, terms)
+        else:
+            resources = shaped(delivery.plan, terms)
         unresolved = await self._missing(ledger.unresolved) | _foreign_plans(resources, terms)
         try:
             return await self._write(delivery, resources, terms, ledger, unresolved)

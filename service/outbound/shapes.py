@@ -54,7 +54,7 @@ def _resources(plan: Plan, terms: Terms) -> Resources:
 
 
 def _documents(plan: Plan, terms: Terms) -> Resources:
-    made: Resources = [(NOTE, note(plan))]
+    made: Resources = [(NOTE, note(plan, terms.note_format))]
     if "Observation" in terms.taken:
         made += scores(plan)
     told = dict(plan.resources).get(PROVENANCE)

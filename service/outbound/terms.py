@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from service.outbound.document import HTML
 from service.outbound.negotiation import BY_ITSELF, Way, takes_our_ids
+from service.outbound.pdf import PDF
 from service.rest.capabilities import Stated
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ class Terms:
     """What every request needs."""
     never_retried: frozenset[str] = frozenset()
     """Codes of an OperationOutcome after which nothing is tried again."""
+    note_format: str = HTML
+    """Media type of a note's page."""
     audit: Taken | None = field(default=None, compare=False)
     """How AuditEvents are taken; None if they are not. No part of any plan: plans stay as they are if it changes."""
 
@@ -82,8 +86,11 @@ def shrinks(before: Terms, after: Terms) -> bool:
     return rank < other or (rank == other and not before.taken.keys() <= after.taken.keys())
 
 
-def terms_of(found: Negotiated, *, scores: bool) -> Terms:
-    """Return the terms that a negotiation came to; `scores`: whether a document is to have Observations beside it."""
+def terms_of(found: Negotiated, *, scores: bool, note_format: str | None = None) -> Terms:
+    """Return the terms that a negotiation came to; `scores`: whether a document is to have Observations beside it.
+
+    `note_format` is the media type of notes that a person has chosen; None: what the vendor's server takes.
+    """
     way = found.routes["CarePlan"].way
     kinds = _kinds(found, scores=scores)
     return Terms(
@@ -93,8 +100,15 @@ def terms_of(found: Negotiated, *, scores: bool) -> Terms:
         contained_goals=way in BY_ITSELF and "Goal" not in kinds,
         headers=tuple(sorted(found.known.headers.value.items())) if found.known.headers else (),
         never_retried=frozenset(found.known.never_retried.value if found.known.never_retried else ()),
+        note_format=note_format or _note_format(found.known),
         audit=_audit(found),
     )
+
+
+def _note_format(known: VendorProfile) -> str:
+    """Return HTML wherever it is taken, or nobody knows: statements don't say what attachments may be."""
+    taken = (HTML,) if known.note_formats is None else known.note_formats.value
+    return PDF if HTML not in taken and PDF in taken else HTML
 
 
 def _audit(found: Negotiated) -> Taken | None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 from msgspec.structs import replace
+from pypdf import PdfReader
 
 from service.domain.course import Measure, Phase
 from service.domain.mapping_files import vendor_profiles
 from service.outbound.careplan import render, retract, withheld
 from service.outbound.destination import Delivered
+from service.outbound.pdf import PDF
 from service.rest.errors import Permanent, Transient
 from tests import courses
 from tests.courses import SAFETY
@@ -89,6 +92,27 @@ async def test_a_server_that_chooses_ids_has_the_whole_plan_once(vendor: str, cl
             (now,) = records.of(patient, "CarePlan")
             assert (careplan["id"], "2") == (now["id"], now["meta"]["versionId"])
             assert len(goals) == len(records.of(patient, "Goal"))
+
+
+@pytest.mark.parametrize("vendor", [DOCUMENTS, "epic"])
+async def test_a_note_as_pdf_is_written_once_and_again_when_the_plan_changes(vendor: str, clinic: Clinic) -> None:
+    """By its bytes it is known whether it says the same, with a ledger and without."""
+    records, patient = clinic.records, clinic.records.person()
+    course = course_of(patient)
+    with clinic.masked(vendor) as mask:
+        async with destination(mask, clinic.profiles, note_format=PDF) as ehr:
+            first = await ehr.deliver(delivery(render(course, clinic.mappings)))
+            await ehr.deliver(delivery(render(course, clinic.mappings), first))
+            await ehr.deliver(delivery(render(course, clinic.mappings)))  # the ledger is lost
+            (note,) = records.of(patient, "DocumentReference")
+            assert "application/pdf" == note["content"][0]["attachment"]["contentType"]
+            await ehr.deliver(delivery(render(replace(course, phase=Phase.ENDING), clinic.mappings), first, 2))
+    notes = records.of(patient, "DocumentReference")
+    assert (2 if vendor == DOCUMENTS else 1) == len(notes)
+    now = base64.b64decode(notes[-1]["content"][0]["attachment"]["data"])
+    assert base64.b64decode(note["content"][0]["attachment"]["data"]) != now
+    said = PdfReader(io.BytesIO(now)).pages[0].extract_text()
+    assert "ending" in said.lower()
 
 
 @pytest.mark.parametrize(

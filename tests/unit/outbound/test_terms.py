@@ -11,16 +11,15 @@ from msgspec.structs import replace
 
 from service.domain.course import Answered, Finding, FindingState, Severity
 from service.domain.mapping_files import vendor_profiles
-from service.domain.vendors import KnownHeaders
+from service.domain.vendors import KnownFormats, KnownHeaders, VendorProfile
 from service.outbound.careplan import render, retract
-from service.outbound.negotiation import Way, negotiate
+from service.outbound.negotiation import GENERIC, Way, negotiate
 from service.outbound.shapes import shaped
 from service.outbound.terms import EVERYTHING, Taken, Terms, Versions, terms_of
 from tests import courses
 
 if TYPE_CHECKING:
     from service.domain.mappings import Mappings
-    from service.domain.vendors import VendorProfile
 
 ALL = ("read", "search-type", "create", "update")
 PLAN = ("CarePlan", "Goal", "Task", "Flag", "Provenance")
@@ -217,3 +216,26 @@ def test_nothing_that_leaves_has_a_modifier_extension(way: Way, mappings: Mappin
         resources = shaped(plan, everything)
         assert resources
         assert b"modifierExtension" not in orjson.dumps(resources)
+
+
+@pytest.mark.parametrize(
+    ("taken", "wish", "expected"),
+    [
+        (None, None, "text/html"),
+        (("text/html", "application/pdf"), None, "text/html"),
+        (("application/pdf",), None, "application/pdf"),
+        (("text/rtf",), None, "text/html"),
+        (("text/html",), "application/pdf", "application/pdf"),
+        (("application/pdf",), "text/html", "text/html"),
+    ],
+)
+def test_notes_are_html_unless_a_server_takes_only_pdf_or_a_person_says_so(
+    taken: tuple[str, ...] | None, wish: str | None, expected: str
+) -> None:
+    """No statement says what attachments may be: the vendor's profile does."""
+    formats = None if taken is None else KnownFormats(value=taken, source="made up")
+    profiles = {GENERIC: VendorProfile(title="Any", note_formats=formats)}
+    document = {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": [{"mode": "server"}]}
+    found = negotiate(orjson.dumps(document), None, profiles)
+    assert expected == terms_of(found, scores=False, note_format=wish).note_format
+    assert (formats is None) is (found.deviations == ())
