@@ -185,8 +185,8 @@ async def test_a_refusal_without_codes_is_a_refusal(body: bytes, script: Script,
 async def test_what_the_server_never_takes_is_permanent(
     status: str, code: str, script: Script, client: FhirClient
 ) -> None:
-    """Trying again would not help."""
-    script.answers.append(answer(status))
+    """Trying again would not help: what was to be updated is there."""
+    script.answers += [answer(status), answer("200 OK", body=b"{}")]
     with pytest.raises(Permanent) as caught:
         await client.put(PLAN, if_match="1", request_id="r")
     assert code == caught.value.code
@@ -210,6 +210,16 @@ async def test_what_cannot_be_read_is_told_as_of_any_server(
         await client.get("Encounter/e-1")
     told = str(caught.value)
     assert (message, False, False) == (told[-len(message) :], "destination" in told, "plan" in told)
+
+
+@pytest.mark.parametrize("read", ["404 Not Found", "410 Gone"])
+async def test_an_update_of_what_was_deleted_is_a_conflict_where_the_server_chooses_ids(
+    read: str, script: Script, client: FhirClient
+) -> None:
+    """It answers 405, since it would have to make it again under an id of ours."""
+    script.answers += [answer("405 Method Not Allowed"), answer(read)]
+    with pytest.raises(Conflict):
+        await client.put(PLAN, if_match="1", request_id="r")
 
 
 @pytest.mark.parametrize("status", ["409 Conflict", "412 Precondition Failed", "404 Not Found", "410 Gone"])
