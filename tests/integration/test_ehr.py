@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import uuid
 from datetime import date
@@ -21,7 +20,7 @@ from service.outbound.destination import Delivered, PlanDelivery, Route
 from service.outbound.ehr import EhrDestination
 from service.outbound.ledger import load, type_of
 from service.rest.client import FhirClient
-from service.rest.errors import Permanent, Transient
+from service.rest.errors import Permanent
 from service.rest.transport import authorities
 from tests import courses
 from tests.courses import SAFETY
@@ -294,21 +293,6 @@ async def test_a_withheld_plan_is_taken_back_and_tells_nothing_new(
         held = await chart.read(f"{kind}/{course.resource_id(role)}")
         assert "entered-in-error" == held["lifecycleStatus" if kind == "Goal" else "status"]
     assert "entered-in-error" == (await chart.read(f"Flag/{course.resource_id(f'flag/{SAFETY.id}')}"))["status"]
-
-
-async def test_eight_workers_at_once_leave_one_plan(
-    chart: Chart, fhir_server: FhirServer, course: Course, mappings: Mappings
-) -> None:
-    """Ids of our choosing: whoever comes second finds the first one's resource."""
-    plan = render(course, mappings)
-    workers = [EhrDestination("ehr", FhirClient(fhir_server.base)) for _ in range(8)]
-    try:
-        outcomes = await asyncio.gather(*(w.deliver(delivery(plan)) for w in workers), return_exceptions=True)
-    finally:
-        await asyncio.gather(*(worker.close() for worker in workers))
-    assert all(isinstance(outcome, Delivered | Transient) for outcome in outcomes)
-    assert any(isinstance(outcome, Delivered) for outcome in outcomes)
-    assert [course.resource_id("careplan")] == [plan["id"] for plan in await chart.plans(course.patient)]
 
 
 async def test_a_plan_that_was_deleted_in_the_ehr_is_created_again(
