@@ -128,7 +128,7 @@ class Reconciler:
         self._breaker = Breaker(FAILURES, LEFT_ALONE)
         self._vitals = vitals
         self._metrics = vitals.metrics
-        self._alike: frozenset[Route] | None = None  # None: what is acknowledged stands
+        self._alike: tuple[frozenset[Route], str] | None = None  # None: what is acknowledged stands
         self._news = asyncio.Event()
         self._under_way: set[asyncio.Task[Report]] = set()
         self._ended: list[asyncio.Task[Report]] = []
@@ -142,9 +142,12 @@ class Reconciler:
         self._due = True
         self._news.set()
 
-    def agree(self, alike: Collection[Route]) -> None:
-        """Send again what was acknowledged: the destination takes other things. Not what went by routes `alike`."""
-        self._alike = frozenset({*alike, *_KEPT_BACK})
+    def agree(self, alike: Collection[Route], terms: str = "") -> None:
+        """Send again what was acknowledged: the destination takes other things.
+
+        Not what it took under these `terms`; nor what went by routes `alike`, where the terms then are not known.
+        """
+        self._alike = frozenset(alike), terms
         self.wake()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -222,7 +225,10 @@ class Reconciler:
             waiting_since = now - timedelta(seconds=HOLD_S)
         try:
             if (alike := self._alike) is not None:
-                again = await self._store.deliveries.want_again(name, now, but_for=alike)
+                routes, terms = alike
+                again = await self._store.deliveries.want_again(
+                    name, now, but_for=routes, kept_back=_KEPT_BACK, terms=terms
+                )
                 if self._alike is alike:
                     self._alike = None
                 if again:

@@ -15,7 +15,7 @@ from service.outbound.pdf import PDF
 from service.outbound.recording import Recording
 from service.outbound.removal import remove
 from service.outbound.shapes import shaped
-from service.outbound.terms import EVERYTHING
+from service.outbound.terms import EVERYTHING, digest_of
 from service.outbound.writing import Writing, not_taken_back
 from service.rest.answers import Refused
 from service.rest.errors import Permanent
@@ -72,11 +72,12 @@ class EhrDestination:
         self._ehr_of = frozenset(ehr_of)
         self._deletes = deletes
 
-    async def follow(self, stop: asyncio.Event, on_change: Callable[[frozenset[Route]], None]) -> None:
+    async def follow(self, stop: asyncio.Event, on_change: Callable[[frozenset[Route], str], None]) -> None:
         """Ask the server what it takes, at once and again and again, until `stop` is set.
 
-        Tells of each change, with the routes by which plans got there that are as they would be sent again: at the
-        start those of the same kind, later none.
+        Tells of each change: with the routes by which plans got there that are as they would be sent again, at the
+        start those of the same kind, later none; and with the digest of the terms, which such plans have in their
+        ledger. Of plans from before it was kept the route decides.
         """
         agreement = self._agreement
         if agreement is None:
@@ -86,7 +87,8 @@ class EhrDestination:
         def changed() -> None:
             nonlocal before
             is_first, before = before is None, agreement.agreed
-            on_change(_alike(before) if is_first and before is not None else frozenset())
+            if before is not None:
+                on_change(_alike(before) if is_first else frozenset(), digest_of(before))
 
         await agreement.follow(stop, changed)
 
@@ -97,7 +99,8 @@ class EhrDestination:
             standing = {remote.status for remote in load(delivery.ledger).remotes.values()}
             if delivery.plan.withdrawn and standing - {"", WITHDRAWN}:  # a Provenance has none
                 raise not_taken_back()
-            return Delivered(delivery.ledger, Route.CHART_ONLY)
+            held = replace(load(delivery.ledger), terms=digest_of(terms))
+            return Delivered(dump(held) if delivery.ledger else {}, Route.CHART_ONLY)
         ledger, plan = load(delivery.ledger), delivery.plan
         # Before anything is written: what the plan no longer asks for is taken back, completed or not.
         done = await completed(self._client, ledger, plan.patient, self._prefix(plan.source))
@@ -164,8 +167,8 @@ class EhrDestination:
             # references it does not know is a guess until it has taken the plan without them.
             if writing.remotes or writing.meant:
                 told = tuple(writing.acts.values())
-                delivery.progress.ledger = dump(Ledger(writing.remotes, ledger.unresolved, told))
-        after = Ledger(writing.remotes, tuple(sorted(unresolved)))
+                delivery.progress.ledger = dump(Ledger(writing.remotes, ledger.unresolved, told, ledger.terms))
+        after = Ledger(writing.remotes, tuple(sorted(unresolved)), terms=digest_of(terms))
         # What is withdrawn takes a clinician's status with it: that says nothing of what they did.
         acts = () if plan.withdrawn else tuple(writing.acts.values())
         return Delivered(dump(after), route, tuple(writing.respected), acts=acts)

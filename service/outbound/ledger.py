@@ -68,6 +68,8 @@ class Ledger:
     """Relative references that the server does not know; they are sent as identifiers."""
     acts: tuple[Act, ...] = ()
     """What clinicians did there and nobody was told of yet: the delivery that saw it failed."""
+    terms: str = ""
+    """Digest of what the server took when it last acknowledged the plan (`terms.digest_of`); empty where not known."""
 
 
 def type_of(role: str) -> str:
@@ -77,11 +79,13 @@ def type_of(role: str) -> str:
 
 def dump(ledger: Ledger) -> dict[str, Any]:
     """Return the ledger as JSON values."""
-    found = {
+    found: dict[str, Any] = {
         "remotes": {role: asdict(remote) for role, remote in sorted(ledger.remotes.items())},
         "unresolved": list(ledger.unresolved),
     }
-    return found | {"acts": [asdict(act) for act in ledger.acts]} if ledger.acts else found
+    if ledger.acts:
+        found["acts"] = [asdict(act) for act in ledger.acts]
+    return found | ({"terms": ledger.terms} if ledger.terms else {})
 
 
 def load(value: Mapping[str, Any]) -> Ledger:
@@ -98,7 +102,7 @@ def load(value: Mapping[str, Any]) -> Ledger:
         for role, remote in value.get("remotes", {}).items()
     }
     acts = tuple(Act(**{**act, "edited": tuple(act.get("edited", ()))}) for act in value.get("acts", ()))
-    return Ledger(remotes, tuple(value.get("unresolved", ())), acts)
+    return Ledger(remotes, tuple(value.get("unresolved", ())), acts, value.get("terms", ""))
 
 
 def digest(resource: Element) -> str:

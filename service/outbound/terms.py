@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -77,6 +78,15 @@ EVERYTHING = Terms(
     together=frozenset({"CarePlan", *COMPANIONS}),
 )
 """A server that takes all of it under ids of our choosing, in one transaction, and heeds If-Match."""
+
+
+def digest_of(terms: Terms) -> str:
+    """Return a short digest of what a plan looks like under terms: the same for all that would send the same."""
+    way = terms.plan.value if terms.plan not in BY_ITSELF else "itself"
+    kinds = sorted(f"{kind}{'+' if taken.update else ''}" for kind, taken in terms.taken.items())
+    note = terms.note_format if "DocumentReference" in terms.taken else ""
+    text = " ".join((way, *kinds, "contained" if terms.contained_goals else "", note))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def shrinks(before: Terms, after: Terms) -> bool:

@@ -276,12 +276,24 @@ class Deliveries:
             )
         return wanted + len(revisions)
 
-    async def want_again(self, destination: str, now: datetime, *, but_for: Collection[str] = ()) -> int:
+    async def want_again(
+        self,
+        destination: str,
+        now: datetime,
+        *,
+        but_for: Collection[str] = (),
+        kept_back: Collection[str] = (),
+        terms: str = "",
+    ) -> int:
         """Make due what a destination has acknowledged, as it takes other things than then; return how many plans.
 
-        Not those that got there by a route among `but_for`, nor those that were left to a person.
+        Not those that were left to a person, or kept back by a route among these; not those whose ledger says that it
+        took them under the same `terms`; nor, of those whose ledger says nothing of terms, those that got there by a
+        route among `but_for`.
         """
         at = micros(now)
+        route, text = func.coalesce(delivery.c.route, ""), func.coalesce(delivery.c.remote, "")
+        is_the_same = text.contains(f'"terms":"{terms}"') if terms else false()
         acknowledged = (
             select(delivery.c.course_id)
             .where(
@@ -289,7 +301,9 @@ class Deliveries:
                 delivery.c.behind_since.is_(None),
                 delivery.c.seen_counter.is_not(None),
                 delivery.c.handed_to.is_(None),
-                func.coalesce(delivery.c.route, "").not_in(but_for),
+                route.not_in(kept_back),
+                ~is_the_same,
+                or_(text.contains('"terms":"'), route.not_in(but_for)),
                 exists().where(course.c.course_id == delivery.c.course_id, ~course.c.gone),
             )
             .order_by(delivery.c.course_id)  # whoever locks several does so in this order

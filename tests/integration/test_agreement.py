@@ -122,15 +122,18 @@ async def test_a_destination_tells_which_plans_stand_when_its_terms_change(
     """At the start those of the same kind; none once it takes something else."""
     place = EhrDestination("ehr", client, agreement=Agreement("ehr", client, profiles, every_s=0.01))
     stop, told = asyncio.Event(), list[frozenset[Route]]()
+    digests = set[str]()
 
-    def on_change(alike: frozenset[Route]) -> None:
+    def on_change(alike: frozenset[Route], terms: str) -> None:
         told.append(alike)
+        digests.add(terms)
         mask.says(statement("medplum"))
         if len(told) == 2:
             stop.set()
 
     await place.follow(stop, on_change)
     assert [{Route.DOCUMENT}, frozenset()] == told
+    assert 2 == len(digests)
 
 
 async def test_a_profile_that_is_named_wins_over_the_one_that_fits(

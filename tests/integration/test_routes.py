@@ -15,9 +15,12 @@ from pypdf import PdfReader
 
 from service.domain.course import Measure, Phase
 from service.domain.mapping_files import vendor_profiles
+from service.outbound.agreement import Agreement
 from service.outbound.careplan import render, retract, withheld
 from service.outbound.destination import Delivered
+from service.outbound.ehr import EhrDestination
 from service.outbound.pdf import PDF
+from service.rest.client import FhirClient
 from service.rest.errors import Permanent, Transient
 from tests import courses
 from tests.courses import SAFETY
@@ -385,6 +388,28 @@ async def test_the_patient_is_missing_at_an_ehr_that_takes_notes(clinic: Clinic)
     assert "patient-missing" == caught.value.code
 
 
+async def test_the_ledger_remembers_what_the_server_took(clinic: Clinic) -> None:
+    """As the destination tells of its terms: a plan that went there without a Provenance is not as it would be sent."""
+    plan = render(course_of(clinic.records.person()), clinic.mappings)
+    remembered, told = [], list[str]()
+    for absent in ("Nothing", "Provenance"):
+        stop = asyncio.Event()
+
+        def on_change(_: object, terms: str, stop: asyncio.Event = stop) -> None:
+            told.append(terms)
+            stop.set()
+
+        with clinic.masked("medplum", said("medplum", absent)) as mask:
+            async with destination(mask, clinic.profiles) as ehr:
+                remembered.append((await ehr.deliver(delivery(plan))).ledger["terms"])
+            client = FhirClient(mask.base)
+            place = EhrDestination("ehr", client, agreement=Agreement("ehr", client, clinic.profiles))
+            await place.follow(stop, on_change)
+            await place.close()
+    assert told == remembered
+    assert told[0] != told[1]
+
+
 async def test_the_next_delivery_goes_by_what_the_server_states_then(clinic: Clinic) -> None:
     """A plan that was a note becomes a CarePlan; the note says that it is superseded."""
     records, patient = clinic.records, clinic.records.person()
@@ -396,7 +421,7 @@ async def test_the_next_delivery_goes_by_what_the_server_states_then(clinic: Cli
             still = await ehr.deliver(delivery(render(course, clinic.mappings), first, 2))
             assert "document" == still.route
             stop = asyncio.Event()
-            await asyncio.gather(ehr.follow(stop, lambda _: stop.set()))
+            await asyncio.gather(ehr.follow(stop, lambda *_: stop.set()))
             second = await ehr.deliver(delivery(render(course, clinic.mappings), still, 3))
     assert "server-id" == second.route
     assert ["active"] == [each["status"] for each in records.of(patient, "CarePlan")]

@@ -30,7 +30,7 @@ from tests.integration.store.samples import (
 )
 
 if TYPE_CHECKING:
-    from service.store import Store
+    from service.store import Ledger, Store
 
 
 async def test_changed_course_is_claimed_with_its_state(store: Store) -> None:
@@ -305,6 +305,21 @@ async def test_what_is_acknowledged_is_wanted_again_but_for_some_routes(store: S
     assert 0 == await store.deliveries.want_again("ehr", later)
     due = await store.deliveries.claim("ehr", later, 10, LEASE)
     assert {("a", "r1"), ("b", "r1"), ("late", None)} == {(each.course_id, each.seen) for each in due if not each.gone}
+
+
+async def test_what_was_taken_under_other_terms_is_wanted_again_whatever_its_route(store: Store) -> None:
+    """The route's name is the same where a Task is taken by now, or is no longer."""
+    await write(store, update(*(course(each) for each in ("same", "other", "unknown"))), to=(EHR,))
+    ledgers: dict[str, Ledger] = {"same": {"terms": "t2"}, "other": {"terms": "t1"}, "unknown": REMOTE}
+    claims = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    await store.deliveries.acknowledge([done(each, ledgers[each.course_id]) for each in claims], NOW)
+
+    assert 1 == await store.deliveries.want_again("ehr", LATER, but_for=["route"], terms="t2")
+    (again,) = await store.deliveries.claim("ehr", LATER, 10, LEASE)
+    assert "other" == again.course_id
+    await store.deliveries.acknowledge([done(again)], LATER)
+    assert 0 == await store.deliveries.want_again("ehr", LATER, kept_back=["route"], terms="t3")
+    assert 2 == await store.deliveries.want_again("ehr", LATER, terms="t2")
 
 
 async def test_rule_that_withholds_is_followed_when_it_changes(store: Store) -> None:
