@@ -45,6 +45,7 @@ from service.kafka_trouble import KafkaTrouble
 from service.outbound.negotiation import negotiate as negotiated
 from service.rest.capabilities import NotNegotiable
 from service.rest.errors import Permanent
+from service.rest.transport import Unusable
 from service.store import ParkedState, StoreError
 from service.telemetry import configure_logging
 
@@ -345,13 +346,16 @@ async def _what_if(settings: Settings, folder: Path, since: date | None, *, as_j
 
 
 @cli.command()
-def negotiate(
+def negotiate(  # noqa: PLR0913, PLR0917 - typer reads the options from the parameters
     server: Annotated[str, typer.Argument(metavar="URL|FILE", help="FHIR base URL, or a CapabilityStatement's file.")],
     smart: Annotated[
         Path | None, typer.Option("--smart", help="File of its smart-configuration; a URL's own is fetched.")
     ] = None,
     profile: Annotated[
         str | None, typer.Option("--profile", help="A file of mappings/ehr/, instead of the one that is recognised.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option("--ca", help="PEM file of the server's authorities; else the public ones.")
     ] = None,
     config: Config = None,
     as_json: AsJson = False,
@@ -364,12 +368,14 @@ def negotiate(
     if profile is not None and profile not in profiles:
         raise typer.BadParameter(f"name one of {', '.join(sorted(profiles))}", param_hint="--profile")
     try:
-        documents = statements.documents(server, smart)
+        documents = statements.documents(server, smart, ca_file)
         found = negotiated(documents.metadata, documents.smart, profiles, base=documents.base, profile=profile)
     except FileNotFoundError as missing:
         raise typer.BadParameter(
             f"no such file: {missing.filename} (a URL starts with https://)", param_hint="URL|FILE"
         ) from None
+    except Unusable as unusable:
+        raise typer.BadParameter(str(unusable), param_hint="--ca") from None
     except NotNegotiable as refused:
         _not_found(str(refused))
     if as_json:

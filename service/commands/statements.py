@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from service.rest.capabilities import NotNegotiable
+from service.rest.transport import tls_context
 
 TIMEOUT_S = 20.0
 """Seconds until a connection is given up, and between two parts of an answer."""
@@ -37,10 +38,11 @@ class Documents:
     """Its FHIR base URL; empty where the documents are files."""
 
 
-def documents(server: str, smart: Path | None = None) -> Documents:
+def documents(server: str, smart: Path | None = None, ca_file: Path | None = None) -> Documents:
     """Return the documents of a base URL, or of the file that `server` names; `smart` wins over the server's own.
 
-    Raises FileNotFoundError, Unreachable, and NotNegotiable where what answers is no FHIR server.
+    `ca_file` holds the authorities of a server that public ones don't vouch for. Raises FileNotFoundError, Unreachable,
+    Unusable for a `ca_file` that holds none, and NotNegotiable where what answers is no FHIR server.
     """
     given = None if smart is None else _file(smart)
     if not server.lower().startswith(_SCHEMES):
@@ -52,7 +54,9 @@ def documents(server: str, smart: Path | None = None) -> Documents:
     if base.userinfo:
         raise NotNegotiable("Leave user and password out of the URL: what is asked for here is public.")
     text = str(base).rstrip("/").removesuffix(f"/{METADATA}").rstrip("/")
-    with httpx.Client(follow_redirects=False, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"}) as http:
+    verify = True if ca_file is None else tls_context(ca_file)
+    asking = {"Accept-Encoding": "identity"}
+    with httpx.Client(follow_redirects=False, timeout=TIMEOUT_S, headers=asking, verify=verify) as http:
         metadata = _metadata(http, text)
         return Documents(metadata, given if given is not None else _smart(http, text), text)
 

@@ -10,7 +10,7 @@ import re
 import time
 import uuid
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Protocol
@@ -100,13 +100,17 @@ class Secret:
 
     client_id: str
     secret: str = field(repr=False)
+    is_posted: bool = False
+    """Whether it stands in the form (client_secret_post), for an endpoint that takes no Basic."""
 
     def form(self, endpoint: str, now: float) -> Mapping[str, str]:  # noqa: ARG002 - as Proof has it
-        """Return nothing: the header says it."""
-        return {}
+        """Return the client's id and secret, unless the header says them."""
+        return {"client_id": self.client_id, "client_secret": self.secret} if self.is_posted else {}
 
     def headers(self) -> Mapping[str, str]:
-        """Return the client's id and secret as Basic."""
+        """Return the client's id and secret as Basic, unless the form says them."""
+        if self.is_posted:
+            return {}
         pair = f"{quote(self.client_id, safe='')}:{quote(self.secret, safe='')}"
         return {"Authorization": f"Basic {b64encode(pair.encode()).decode()}"}
 
@@ -171,6 +175,8 @@ class TokenEndpoint:
         address = None
         if status == HTTPStatus.OK:
             address = _stated_in(smart)
+            if isinstance(self._proof, Secret):
+                self._proof = replace(self._proof, is_posted=_takes_only_posted(smart))
         if address is None:
             status, _, metadata = await _ask(http, "GET", f"{base}/metadata", what="The FHIR server")
             try:
@@ -286,6 +292,16 @@ def _stated_in(smart: bytes) -> str | None:
         return None
     stated = document.get("token_endpoint") if isinstance(document, dict) else None
     return stated if isinstance(stated, str) else None
+
+
+def _takes_only_posted(smart: bytes) -> bool:
+    """Return whether an endpoint states that it takes secrets in the form and not as Basic, which is the default.
+
+    Source: https://datatracker.ietf.org/doc/html/rfc8414#section-2, token_endpoint_auth_methods_supported.
+    """
+    stated = _object(smart).get("token_endpoint_auth_methods_supported")
+    methods = stated if isinstance(stated, list) else []
+    return "client_secret_post" in methods and "client_secret_basic" not in methods
 
 
 def _object(body: bytes) -> Mapping[str, Any]:

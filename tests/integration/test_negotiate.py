@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import httpx
 import orjson
 import pytest
+import trustme
 from typer.testing import CliRunner
 
 from service.cli import cli
 from service.configuration import environment_names
 from service.domain.mapping_files import vendor_profiles
+from tests.guarded_ehr import GuardedEhr, served
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +38,7 @@ def test_hapi_takes_everything_in_one_transaction(fhir_server: FhirServer) -> No
     found = orjson.loads(ran.stdout_bytes)
     assert {"software", "fhirVersion", "profile", "routes", "auth"} == found.keys()
     assert ("hapi", "4.0.1", "none-stated") == (found["profile"], found["fhirVersion"], found["auth"]["method"])
+    assert "create-update" == found["routes"].pop("AuditEvent")["route"]
     assert {"transaction"} == {each["route"] for each in found["routes"].values()}
 
 
@@ -52,3 +55,17 @@ def test_hapi_does_what_its_profile_says(fhir_server: FhirServer, mapping_files:
         stale = http.put(f"/Patient/{name}", json=patient, headers={"If-Match": 'W/"1"'})
     assert profile.client_ids.value == (created.status_code == HTTPStatus.CREATED)
     assert profile.stale_if_match.value == stale.status_code
+
+
+def test_a_server_of_a_private_authority_is_asked_where_that_is_given(tmp_path: Path) -> None:
+    """Without it nothing is believed; a file that holds no authority is the operator's to mend."""
+    (tmp_path / "none.pem").write_text("none")
+    with served(GuardedEhr(), trustme.CA(), tmp_path) as ehr:
+        asked = ["negotiate", ehr.base, "--json"]
+        trusted = CliRunner().invoke(cli, [*asked, "--ca", str(tmp_path / "ca.pem")])
+        strange = CliRunner().invoke(cli, asked)
+        broken = CliRunner().invoke(cli, [*asked, "--ca", str(tmp_path / "none.pem")])
+    assert 0 == trusted.exit_code, trusted.output
+    assert "routes" in orjson.loads(trusted.stdout_bytes)
+    assert 0 != strange.exit_code
+    assert 2 == broken.exit_code, broken.output

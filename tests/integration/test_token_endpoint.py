@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
 
 import orjson
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
+from service.health import serving
 from service.rest.errors import Transient
 from service.rest.token_endpoint import UNSTATED_LIFETIME_S, Secret, TokenEndpoint, _may_have_secrets
 from tests.charts import charts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
 
 SECRET = "correct-horse-battery"  # noqa: S105 - made up, to look for in messages
 LEAKED = "the assertion of patient 4711"
@@ -166,3 +173,37 @@ async def test_a_token_lives_as_long_as_is_stated(
     token = await endpoint.asked().fetch()
 
     assert ("t-1", lifetime_s, frozenset("ab")) == (token.value, token.lifetime_s, token.scopes)
+
+
+@pytest.mark.parametrize(
+    ("methods", "is_posted"),
+    [
+        (None, False),
+        (["client_secret_basic", "client_secret_post"], False),
+        (["private_key_jwt", "client_secret_post"], True),
+        ("client_secret_post", False),
+    ],
+)
+async def test_secret_is_posted_where_the_endpoint_takes_it_in_no_other_way(methods: object, is_posted: bool) -> None:  # noqa: FBT001 - what is expected
+    """As its statement says; Basic is the default, and a secret never stands in both places."""
+    asked: list[tuple[str | None, dict[str, list[str]]]] = []
+
+    async def token(request: Request) -> JSONResponse:
+        asked.append((request.headers.get("Authorization"), parse_qs((await request.body()).decode())))
+        return JSONResponse({"access_token": "t", "token_type": "bearer"})
+
+    async def stated(request: Request) -> JSONResponse:
+        known = {} if methods is None else {"token_endpoint_auth_methods_supported": methods}
+        return JSONResponse({"token_endpoint": f"{request.base_url}token", **known})
+
+    routes = [
+        Route("/token", token, methods=["POST"]),
+        Route("/fhir/.well-known/smart-configuration", stated),
+    ]
+    async with serving(Starlette(routes=routes), "127.0.0.1", 0) as url:
+        await TokenEndpoint(Secret("ipt-bridge", SECRET), fhir_base=f"{url}/fhir").fetch()
+
+    ((header, form),) = asked
+    assert is_posted is (header is None)
+    assert is_posted is ([SECRET] == form.get("client_secret"))
+    assert (["ipt-bridge"] if is_posted else None) == form.get("client_id")
