@@ -20,9 +20,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from service.configuration import load_settings
+from service.rest.transport import authorities
 from service.sandbox.disorder import shuffle
 from service.sandbox.patients import generate, stream
 from service.store import Store
+from tests.fault_proxy import Fault, How, fault_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -261,6 +263,46 @@ async def test_events_become_courses_and_current_plans_across_a_kill(
             assert held_of(plan) == held_of(in_chart) == course["held"]
             assert plan["status"] == in_chart["status"]
             assert plan.get("goal") == in_chart.get("goal")
+
+
+async def test_kill_between_a_write_and_its_acknowledgement_writes_nothing_twice(
+    site: Site, producer: AIOKafkaProducer, fhir_server: FhirServer
+) -> None:
+    """The EHR has the plan, and nobody heard of it: the next start finds it there."""
+    fhir_server.reset()
+    (patient,) = generate(5, 1, START)
+    await load(fhir_server, [patient])
+    async with (
+        fault_proxy(fhir_server.base) as proxy,
+        httpx.AsyncClient(base_url=f"{fhir_server.base}/", timeout=60, verify=authorities()) as http,
+    ):
+        site.config.write_text(site.config.read_text().replace(fhir_server.base, proxy.base))
+        proxy.faults = [Fault(How.LOST_AFTER)]
+        process = site.start()
+        try:
+            await send(site, producer, patient.events)
+            deadline = time.monotonic() + DEADLINE_S
+            while not (before := await in_chart(http)):
+                assert time.monotonic() < deadline, site.log.read_text()
+                await asyncio.sleep(0.1)
+        finally:
+            process.kill()
+            assert -signal.SIGKILL == process.wait(timeout=10)
+        assert 1 == proxy.met
+        with running(site):
+            await settled(site)
+        after = await in_chart(http)
+    courses = shown(site, patient.patient_id)
+    assert len(courses) == len(after)
+    assert before <= after
+    report = json.loads(site.command("verify", "--json").stdout)
+    assert ([], len(courses)) == (report["different"], report["courses"])
+
+
+async def in_chart(http: httpx.AsyncClient) -> set[str]:
+    """Return the ids of all CarePlans that a FHIR server holds."""
+    found = (await http.get("CarePlan", params={"_count": "200"})).raise_for_status().json()
+    return {entry["resource"]["id"] for entry in found.get("entry", [])}
 
 
 def shown(site: Site, patient: str) -> list[dict[str, Any]]:
