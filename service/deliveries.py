@@ -242,7 +242,8 @@ class Reconciler:
 
     async def _deliver(self, claimed: Claimed) -> Report:
         """Return how a delivery ended. Raises nothing: one course must not end the service."""
-        progress = Progress()
+        # What is in doubt stays so, should this attempt fail before it has looked.
+        progress = Progress(claimed.remote if claimed.unheard and claimed.remote else None)
         try:
             return await self._tried(claimed, progress)
         except Exception as error:
@@ -444,7 +445,6 @@ class Reconciler:
             plan=plan,
             causes=(),
             ledger=claimed.remote,
-            is_repeat=claimed.attempts > 1,
             intents=Remembered(self._store, claimed),
             progress=progress,
         )

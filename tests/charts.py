@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+FHIR = "application/fhir+json"
+
 
 @dataclass
 class Charts:
@@ -38,6 +40,12 @@ class Charts:
     """Answered first, each once."""
     refused: dict[str, Response] = field(default_factory=dict)
     """Answers by relative reference, in place of the resource."""
+    takes_puts: bool = False
+    """Whether it takes updates, under `If-Match` where that is asked for; each makes the next version."""
+    put_faults: list[Response | None] = field(default_factory=list)
+    """Answers to updates, in their order; nothing is stored then. None: it is taken."""
+    puts: list[str] = field(default_factory=list)
+    """Relative references of what was updated."""
     asked: list[str] = field(default_factory=list)
     """Relative references, and searches as `Patient?identifier`."""
     called: asyncio.Event = field(default_factory=asyncio.Event)
@@ -48,6 +56,8 @@ class Charts:
     async def answer(self, request: Request) -> Response:
         """Answer a read or a search."""
         path: str = request.path_params["path"]
+        if request.method == "PUT":
+            return self._put(path, await request.json(), request.headers.get("if-match"))
         self.queries.append(request.url.query)
         asked = parse_qs((await request.body()).decode()) if request.method == "POST" else {}
         if asked:
@@ -67,6 +77,23 @@ class Charts:
             return fhir({"resourceType": "Bundle", "type": "searchset", "entry": found})
         return fhir(self.resources[path]) if path in self.resources else status(404)
 
+    def _put(self, path: str, body: dict[str, Any], if_match: str | None) -> Response:
+        if not self.takes_puts:
+            return status(405)
+        version = int(self.resources.get(path, {}).get("meta", {}).get("versionId", 0))
+        if if_match not in {None, f'W/"{version}"'}:
+            return status(412)
+        if self.put_faults and (fault := self.put_faults.pop(0)) is not None:
+            return fault
+        self.puts.append(path)
+        self.write(path, body)
+        return JSONResponse(self.resources[path], headers={"ETag": f'W/"{version + 1}"'}, media_type=FHIR)
+
+    def write(self, path: str, body: dict[str, Any]) -> None:
+        """Store the next version of a resource, as somebody else may too."""
+        version = int(self.resources.get(path, {}).get("meta", {}).get("versionId", 0))
+        self.resources[path] = body | {"meta": {**body.get("meta", {}), "versionId": str(version + 1)}}
+
     def _patient(self, id_: str) -> dict[str, Any]:
         link = {"other": {"reference": "Patient/survivor"}, "type": "replaced-by"}
         return {"resourceType": "Patient", "id": id_} | ({"link": [link]} if id_ in self.replaced else {})
@@ -74,14 +101,14 @@ class Charts:
 
 def fhir(resource: dict[str, Any]) -> Response:
     """Return an answer with a resource."""
-    return JSONResponse(resource, media_type="application/fhir+json")
+    return JSONResponse(resource, media_type=FHIR)
 
 
 def status(code: int, **headers: str) -> Response:
     """Return an answer with an OperationOutcome."""
     issue = [{"severity": "error", "code": "processing", "diagnostics": "Jane Roe"}]
     outcome = {"resourceType": "OperationOutcome", "issue": issue}
-    return JSONResponse(outcome, status_code=code, headers=headers, media_type="application/fhir+json")
+    return JSONResponse(outcome, status_code=code, headers=headers, media_type=FHIR)
 
 
 @asynccontextmanager
@@ -89,7 +116,7 @@ async def charts() -> AsyncIterator[Charts]:
     """Serve an empty server that answers at once."""
     made = Charts()
     made.open.set()
-    routes = [Route("/fhir/{path:path}", made.answer, methods=["GET", "POST"])]
+    routes = [Route("/fhir/{path:path}", made.answer, methods=["GET", "POST", "PUT"])]
     async with serving(Starlette(routes=routes), "127.0.0.1", 0) as url:
         made.base = f"{url}/fhir"
         yield made

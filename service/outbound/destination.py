@@ -59,8 +59,6 @@ class PlanDelivery:
     """Relative references of the facts that changed the course."""
     ledger: Mapping[str, Any]
     """What this destination said it holds of the course: JSON values that only it reads; empty at first."""
-    is_repeat: bool = False
-    """Whether an attempt before failed, or was never heard of: more may be there than the ledger tells."""
     intents: Intents | None = None
     """Where creates that can't be looked for are remembered before they are sent; None: in `progress` alone."""
     progress: Progress = field(default_factory=Progress, compare=False)

@@ -63,18 +63,16 @@ def either(before: tuple[str, ...], ours: Element) -> tuple[str, ...]:
 
 def remembered(ours: Element, known: Remote | None, marks: Mapping[str, Mark]) -> tuple[str, ...]:
     """Return what to remember of a resource once it is written: of a part that is left, what was sent of it last."""
-    now = [each for each in sent(ours) if marks.get(_part_of(each)) is not Mark.LEFT]
-    before = known.hashes if known is not None else ()
-    return (*now, *(each for each in before if marks.get(_part_of(each)) is Mark.LEFT))
+    before = [each for each in (known.hashes if known else ()) if marks.get(_part_of(each)) is Mark.LEFT]
+    named = {_part_of(each) for each in before}
+    return (*(each for each in sent(ours) if _part_of(each) not in named), *before)
 
 
-def judged(
-    ours: Element, remote: Element, known: Remote | None, *, is_our_version: bool, counts: bool
-) -> dict[str, Mark]:
+def judged(ours: Element, remote: Element, known: Remote | None, *, is_our_version: bool) -> dict[str, Mark]:
     """Return the marks of a resource's parts, by part, from what the server holds and what is known of it.
 
-    `is_our_version`: nobody has written since we did, so that what differs is the server's doing. `counts`: whether
-    what differs is surely nothing that we wrote and don't remember; else it is put back, and not counted.
+    `is_our_version`: nobody has written since we did, so that what differs is the server's doing. Where it is not known
+    what was sent, what differs may be ours: it is put back, and not counted.
     """
     kind = ours["resourceType"]
     if known is None or kind not in _KINDS:
@@ -82,16 +80,15 @@ def judged(
     if ours.get(STATUS[kind]) == WITHDRAWN:
         return {each: mark for each, mark in known.marks.items() if mark is Mark.RESHAPED}
     wanted, held, before = _hashes(ours), _hashes(remote), _by_part(known.hashes)
-    if not before:  # nobody knows what was sent
-        is_our_version = counts = False
+    nothing = {""} if before else set[str]()
     told_apart = not _lacks_ids(remote)
     marks: dict[str, Mark | None] = {}
     for each in _parts(ours, wanted):
         there = held.get(each, "")
-        is_ours = there == wanted.get(each, "") or there in before.get(each, {""})
+        is_ours = there == wanted.get(each, "") or there in before.get(each, nothing)
         if each.startswith("activity/"):
             is_ours = is_ours or not told_apart
-        marks[each] = _mark(known.marks.get(each), is_ours=is_ours, is_our_version=is_our_version, counts=counts)
+        marks[each] = _mark(known.marks.get(each), is_ours=is_ours, is_our_version=is_our_version, counts=bool(before))
     for each in kept(known.marks) - marks.keys():
         marks[each] = Mark.THEIRS if each in held else None
     return {each: mark for each, mark in sorted(marks.items()) if mark is not None}
@@ -126,10 +123,10 @@ def _mark(before: Mark | None, *, is_ours: bool, is_our_version: bool, counts: b
         return before if before is Mark.PUT_BACK else None
     if before in {Mark.LEFT, Mark.THEIRS}:
         return Mark.LEFT
-    if is_our_version:
-        return Mark.RESHAPED
     if not counts:
         return before
+    if is_our_version:
+        return Mark.RESHAPED
     return Mark.LEFT if before is Mark.PUT_BACK else Mark.PUT_BACK
 
 

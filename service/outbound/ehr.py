@@ -158,7 +158,6 @@ class EhrDestination:
         client = Recording(self._client, delivery.progress.writes)
         writing = Writing(client, terms, delivery.revision, delivery.counter, dict(ledger.remotes))
         writing.intents = delivery.intents
-        writing.counts_edits = not delivery.is_repeat
         writing.acts = {act.role: act for act in ledger.acts}
         try:
             route = await self._written(writing, plan, resources, unresolved)

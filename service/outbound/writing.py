@@ -44,8 +44,6 @@ class Writing:
     respected: list[str] = field(default_factory=list)
     acts: dict[str, Act] = field(default_factory=dict)
     """By role: what a clinician did and the course is to be told."""
-    counts_edits: bool = True
-    """Whether all that was written is in the ledger, so that what differs from it is a clinician's edit."""
     intents: Intents | None = None
     """Where creates that can't be looked for are remembered."""
     meant: bool = False
@@ -192,7 +190,6 @@ class Writing:
             found.resource,
             known,
             is_our_version=known is not None and known.version is not None and known.version == found.version,
-            counts=self.counts_edits,
         )
         merged = merge(
             ours,
@@ -203,9 +200,16 @@ class Writing:
             kept=kept(marks),
         )
         self._note(role, found.resource, known, merged.theirs, edited(kind, marks))
+        if known is not None:
+            # Should the write fail: what was put back is not there for sure, what was left is.
+            left = {part: mark for part, mark in marks.items() if mark is Mark.LEFT}
+            self.remotes[role] = replace(_meant(ours, known), marks={**known.marks, **left})
         version = found.version
         is_news = known is None or known.digest != digest(ours) or known.marks != marks
-        if merged.tells_more and is_news:
+        if merged.tells_more and not is_news:
+            # Nothing is put: what differs is not ours, and not to be taken for ours when it is looked at again.
+            version = known.version if known is not None else None
+        elif merged.tells_more:
             version = await self.client.put(
                 merged.resource, if_match=_matched(found, taken), request_id=self.request_id
             )

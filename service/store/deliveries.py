@@ -13,6 +13,7 @@ from service.store import audit_trail, delivery_rows, parking
 from service.store.compiled import Compiled
 from service.store.dialects import Incoming
 from service.store.instants import instant, micros
+from service.store.ledgers import doubted
 from service.store.projections import wanting
 from service.store.rows import ledger
 from service.store.tables import course, delivery, parked, pause
@@ -376,7 +377,7 @@ class _Statements:
         self.courses = Compiled(select(*_COURSE).select_from(ids.join(course, course.c.course_id == ids.c.course_id)))
 
         locked = (
-            select(delivery.c.course_id)
+            select(delivery.c.course_id, delivery.c.leased_until)
             .where(is_due)
             .order_by(delivery.c.next_attempt)
             .limit(most)
@@ -386,12 +387,12 @@ class _Statements:
         self.claim = Compiled(
             leasing.where(
                 here, delivery.c.course_id == locked.c.course_id, course.c.course_id == delivery.c.course_id
-            ).returning(*_COURSE, *_DELIVERY)
+            ).returning(*_COURSE, *_DELIVERY, locked.c.leased_until)
         )
 
         counted = [delivery.c.attempts + 1 if each is delivery.c.attempts else each for each in _DELIVERY]
         self.due = Compiled(
-            select(*_COURSE, *counted)
+            select(*_COURSE, *counted, delivery.c.leased_until)
             .select_from(delivery.join(course, course.c.course_id == delivery.c.course_id))
             .where(is_due)
             .order_by(delivery.c.next_attempt)
@@ -455,7 +456,8 @@ def _of_the_same_patient(course_id: str, destination: str, now: int) -> Update:
 
 
 def _claimed(destination: str, row: Sequence[Any], until: datetime) -> Claimed:
-    course_id, source, patient_id, revision, counter, state, gone, _, due, attempts, seen, route, remote = row
+    course_id, source, patient_id, revision, counter, state, gone, _, due, attempts, seen, route, remote, leased = row
+    unheard = leased is not None  # whoever reports, however it ended, gives the lease back
     return Claimed(
         course_id,
         destination,
@@ -467,6 +469,7 @@ def _claimed(destination: str, row: Sequence[Any], until: datetime) -> Claimed:
         attempts,
         seen,
         route,
-        ledger(remote),
+        doubted(ledger(remote)) if unheard else ledger(remote),
         Lease(until, instant(due)),
+        unheard,
     )

@@ -11,7 +11,7 @@ from sqlalchemy import and_, select, update
 from service.store.compiled import Compiled
 from service.store.dialects import Incoming
 from service.store.instants import micros
-from service.store.ledgers import met
+from service.store.ledgers import doubted, met
 from service.store.rows import ledger, ledger_text
 from service.store.tables import delivery
 
@@ -174,7 +174,9 @@ def handed_over(
 
     If the old one is under way to its destination at this very moment, the new one waits until that
     attempt is reported or its lease is over: the last word at the destination must be the new course's.
+    Should it never be heard of, what it wrote is in doubt.
     """
+    remote = old.remote if old.leased_until is None else ledger_text(doubted(ledger(old.remote)))
     giver = replace(
         old,
         wanted=revision,
@@ -189,7 +191,7 @@ def handed_over(
         handed_to=new.course_id,
     )
     taker = replace(
-        new, route=old.route, remote=old.remote, attempts=old.tried, next_attempt=max(now, old.leased_until or now)
+        new, route=old.route, remote=remote, attempts=old.tried, next_attempt=max(now, old.leased_until or now)
     )
     return giver, taker
 

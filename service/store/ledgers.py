@@ -26,6 +26,21 @@ def met(known: Ledger, late: Ledger) -> Ledger:
     return {**late, **known, _REMOTES: remotes}
 
 
+def doubted(known: Ledger) -> Ledger:
+    """Return what is known after an attempt that was never heard of, and that may have written anything since.
+
+    Of what a clinician may edit too (it has `hashes`), neither `digest` nor `hashes` stay: it is written once more, and
+    what stands there by then is nobody's edit.
+    """
+    if not known:
+        return known
+    remotes = {
+        role: {**each, "digest": "", "hashes": []} if each.get("hashes") else each
+        for role, each in _remotes(known).items()
+    }
+    return {**known, _REMOTES: remotes}
+
+
 def _one(known: Mapping[str, Any], late: Mapping[str, Any]) -> Mapping[str, Any]:
     if known == late:
         return known

@@ -223,7 +223,10 @@ class Claimed:
     seen: str | None
     route: str | None
     remote: Ledger
+    """Doubted (`ledgers.py`) where `unheard`."""
     lease: Lease
+    unheard: bool
+    """Whether the attempt before was never heard of: its lease ran out, and what it wrote nobody remembers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from service.domain.projection import project
 from service.health import Health
 from service.metrics import create_metrics
 from service.outbound.destination import Delivered, PlanDelivery, Route
+from service.rest.errors import Transient
 from service.settings import Deliveries
 from service.store import Destination as StoredDestination
 from service.store import Pending, Store
@@ -24,7 +25,7 @@ from service.vitals import Vitals
 from tests.history import sessions, week
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
 
     from service.domain.mappings import Mappings
@@ -50,18 +51,24 @@ class Held:
         self.taken: asyncio.Queue[int] = asyncio.Queue()
         """Counters of the plans that have come, in their order."""
         self.plans: list[Plan] = []
-        self.repeats: list[bool] = []
-        """Of each, whether more may be here than its ledger tells."""
+        self.ledgers: list[Mapping[str, Any]] = []
+        """What each came with."""
+        self.keeps: Mapping[str, Any] = {}
+        """What it is to be told with the next."""
+        self.fails: list[Transient] = []
+        """What comes of those that come first."""
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def deliver(self, delivery: PlanDelivery) -> Delivered:
         """Take a plan once the gate is open."""
         self.plans.append(delivery.plan)
-        self.repeats.append(delivery.is_repeat)
+        self.ledgers.append(delivery.ledger)
         self.taken.put_nowait(delivery.counter)
         await self.gate.wait()
-        return Delivered({}, Route.TOPIC)
+        if self.fails:
+            raise self.fails.pop()
+        return Delivered(self.keeps, Route.TOPIC)
 
     async def close(self) -> None:
         """There is nothing to close."""
@@ -261,17 +268,33 @@ async def test_withheld_plan_whose_first_answer_was_lost_is_taken_back(store: St
     assert ["entered-in-error"] == [resource["status"] for _, resource in destination.plans[0].resources]
 
 
-async def test_delivery_after_one_that_was_never_heard_of_says_so(store: Store, mappings: Mappings) -> None:
-    """More may be there than its ledger tells, for whoever tells edits by that; not so once it has been told."""
+async def test_after_an_attempt_that_was_never_heard_of_what_was_sent_is_in_doubt(
+    store: Store, mappings: Mappings
+) -> None:
+    """Until the destination has looked, though an attempt fails before; one that failed leaves nothing in doubt."""
     destination = Held()
+    known = {"id": "c", "digest": "d", "hashes": ["title=1f0c"]}
+    destination.keeps = {"remotes": {"careplan": known}}
     await write(store, update("lost", 3, mappings))
-    await store.deliveries.claim(NAME, datetime.now(UTC), 1, timedelta(0))
     async with reconciling(store, destination, mappings) as reconciler:
-        await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+        await asyncio.wait_for(destination.taken.get(), HANGS_S)
+        destination.fails = [Transient("unavailable", "Away.", retry_after=0.0)]
         await write(store, update("lost", 4, mappings))
         reconciler.wake()
-        await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
-    assert [True, False] == destination.repeats
+        for _ in range(2):
+            await asyncio.wait_for(destination.taken.get(), HANGS_S)
+    await write(store, update("lost", 5, mappings))
+    await store.deliveries.claim(NAME, datetime.now(UTC), 1, timedelta(0))
+    destination.fails = [Transient("unavailable", "Away.", retry_after=0.0)]
+    async with reconciling(store, destination, mappings) as reconciler:
+        for _ in range(2):
+            await asyncio.wait_for(destination.taken.get(), HANGS_S)
+        await write(store, update("lost", 6, mappings))
+        reconciler.wake()
+        await asyncio.wait_for(destination.taken.get(), HANGS_S)
+    doubt = {"remotes": {"careplan": known | {"digest": "", "hashes": []}}}
+    sure = destination.keeps
+    assert [{}, sure, sure, doubt, doubt, sure] == destination.ledgers
 
 
 @pytest.mark.parametrize("withhold", ["42CFRPart2", "http://terminology.hl7.org/CodeSystem/v3-ActCode|42CFRPart2"])

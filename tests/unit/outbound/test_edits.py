@@ -51,10 +51,9 @@ def look(
     marks: Mapping[str, Mark] | None = None,
     *,
     is_our_version: bool = False,
-    counts: bool = True,
 ) -> dict[str, Mark]:
     """Return the marks of a resource that somebody wrote to since it was sent."""
-    return judged(ours, remote, known or knows(ours, marks), is_our_version=is_our_version, counts=counts)
+    return judged(ours, remote, known or knows(ours, marks), is_our_version=is_our_version)
 
 
 def activity(ours: Resource, place: int, **detail: object) -> Resource:
@@ -224,27 +223,22 @@ def test_an_element_that_we_never_had_is_an_edit(plan: dict[str, Resource]) -> N
     assert {"achievementStatus": Mark.PUT_BACK} == look(ours, plan["goal/phq-9"])
 
 
-def test_nothing_is_counted_while_more_may_be_ours_than_is_remembered(ours: Resource) -> None:
-    """After an attempt that was never heard of; what was left before stays left."""
-    theirs = ours | {"title": "Whose?", "description": "Whose?"}
-    assert {} == look(ours, theirs, counts=False)
-    marks = {"title": Mark.LEFT, "description": Mark.PUT_BACK}
-    assert dict(sorted(marks.items())) == look(ours, theirs, marks=marks, counts=False)
-
-
 @pytest.mark.parametrize("known", [None, Remote("c-1", "1", "d", "active", foreign=True)])
 def test_without_memory_nothing_is_an_edit(known: Remote | None, ours: Resource) -> None:
     """A lost ledger, or one of before edits were told."""
     for is_our_version in (False, True):
-        marks = judged(ours, ours | {"title": "Theirs"}, known, is_our_version=is_our_version, counts=True)
+        marks = judged(ours, ours | {"title": "Theirs"}, known, is_our_version=is_our_version)
         assert {} == marks
 
 
 def test_what_is_left_stays_left_though_what_was_sent_is_forgotten(ours: Resource) -> None:
-    """As after two workers wrote at once: it is known no longer which of them wrote last."""
-    marks = {"title": Mark.LEFT}
+    """As after two workers wrote at once, or one that was never heard of; and what is taken away stays away."""
+    marks = {"description": Mark.LEFT, "title": Mark.LEFT}
     known = dataclasses.replace(knows(ours, marks), hashes=())
-    assert marks == look(ours, ours | {"title": "Theirs", "description": "Whose?"}, known)
+    theirs = {name: value for name, value in ours.items() if name != "description"}
+    theirs |= {"title": "Theirs"}
+    assert marks == look(ours, theirs | {"period": {"start": "2020-01-01"}}, known)
+    assert marks == look(ours, theirs, dataclasses.replace(known, hashes=remembered(ours, known, marks)))
     assert {} == look(ours, ours, known)
 
 
