@@ -142,11 +142,14 @@ class Reconciler:
         self._due = True
         self._news.set()
 
-    def agree(self, alike: Collection[Route], terms: str = "") -> None:
+    def agree(self, alike: Collection[Route], terms: str = "", shrunk: bool = False) -> None:  # noqa: FBT001, FBT002 - as `EhrDestination.follow` tells
         """Send again what was acknowledged: the destination takes other things.
 
         Not what it took under these `terms`; nor what went by routes `alike`, where the terms then are not known.
+        `shrunk`: it takes less than before, which somebody should look at.
         """
+        if shrunk:
+            self._metrics.terms_shrunk(self._destination.name).inc()
         self._alike = frozenset(alike), terms
         self.wake()
 

@@ -94,6 +94,8 @@ class Metrics:
     """One attempt to deliver, by destination (seconds)."""
     breaker: Labelled[Gauge]
     """By destination and state: 1 for the state that it is in, 0 for the others."""
+    terms_shrunk: Labelled[Counter]
+    """Times that a destination came to take less of a plan than before."""
     undelivered: Labelled[Gauge]
     """Plans that a destination has not acknowledged."""
     oldest_undelivered_seconds: Labelled[Gauge]
@@ -180,6 +182,7 @@ def create_metrics(
             series(gauge("breaker", "Whether it is delivered to", "destination", "state"), places, BREAKER_STATES),
             places,
         ),
+        terms_shrunk=series(counter("terms_shrunk", "Times that less of a plan was taken", "destination"), places),
         undelivered=series(gauge("undelivered", "Plans not acknowledged", "destination"), places),
         oldest_undelivered_seconds=series(
             gauge("oldest_undelivered_seconds", "Longest wait of a plan", "destination"), places

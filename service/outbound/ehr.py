@@ -15,7 +15,7 @@ from service.outbound.pdf import PDF
 from service.outbound.recording import Recording
 from service.outbound.removal import remove
 from service.outbound.shapes import shaped
-from service.outbound.terms import EVERYTHING, digest_of
+from service.outbound.terms import EVERYTHING, digest_of, shrinks
 from service.outbound.writing import Writing, not_taken_back
 from service.rest.answers import Refused
 from service.rest.errors import Permanent
@@ -72,12 +72,12 @@ class EhrDestination:
         self._ehr_of = frozenset(ehr_of)
         self._deletes = deletes
 
-    async def follow(self, stop: asyncio.Event, on_change: Callable[[frozenset[Route], str], None]) -> None:
+    async def follow(self, stop: asyncio.Event, on_change: Callable[[frozenset[Route], str, bool], None]) -> None:
         """Ask the server what it takes, at once and again and again, until `stop` is set.
 
         Tells of each change: with the routes by which plans got there that are as they would be sent again, at the
         start those of the same kind, later none; and with the digest of the terms, which such plans have in their
-        ledger. Of plans from before it was kept the route decides.
+        ledger. Of plans from before it was kept the route decides. Last, whether it takes less than before.
         """
         agreement = self._agreement
         if agreement is None:
@@ -86,9 +86,10 @@ class EhrDestination:
 
         def changed() -> None:
             nonlocal before
-            is_first, before = before is None, agreement.agreed
+            last, before = before, agreement.agreed
             if before is not None:
-                on_change(_alike(before) if is_first else frozenset(), digest_of(before))
+                alike = _alike(before) if last is None else frozenset[Route]()
+                on_change(alike, digest_of(before), last is not None and shrinks(last, before))
 
         await agreement.follow(stop, changed)
 

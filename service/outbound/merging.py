@@ -26,6 +26,7 @@ STATUS = {
 }
 """The element that says whether a resource still stands, by type; a Provenance has none."""
 RETIRED = {
+    "CarePlan": "revoked",  # a note has taken its place; FHIR has no status for that
     "Goal": "cancelled",
     "Task": "cancelled",
     "Flag": "inactive",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from service.domain.vendors import VendorProfile
     from service.outbound.negotiation import Negotiated
 
+_RETIRED_FOR_A_NOTE = ("CarePlan", "Goal", "Task", "Flag")
 COMPANIONS = ("Goal", "Task", "Flag", "Provenance")
 """What a plan consists of beside its CarePlan."""
 
@@ -139,7 +140,11 @@ def _kinds(found: Negotiated, *, scores: bool) -> list[str]:
         return [*kinds, "DocumentReference"] if _is_written(found, "DocumentReference") else kinds
     if way is not Way.DOCUMENT:
         return []
-    kinds = ["DocumentReference"]
+    # Where a server took resources before, they do not stay beside the note as if they were kept current.
+    kinds = [
+        "DocumentReference",
+        *(kind for kind in _RETIRED_FOR_A_NOTE if "update" in stated.get(kind, Stated()).interactions),
+    ]
     # A score that can't be corrected is better left in the note alone.
     if scores and {"create", "update"} <= stated.get("Observation", Stated()).interactions:
         kinds.append("Observation")

@@ -256,6 +256,19 @@ async def test_plans_are_sent_again_when_a_destination_takes_other_things(store:
     assert Pending(0, None) == await store.deliveries.pending(NAME)
 
 
+async def test_destination_that_takes_less_is_counted(store: Store, mappings: Mappings) -> None:
+    """Somebody should look at it: what is left out no clinician sees."""
+    metrics = create_metrics(topics={"main": ()}, destinations=[NAME], reasons=[])
+    vitals = Vitals(metrics, Health(), lambda: datetime.now(UTC))
+    reconciler = Reconciler(store, Held(), {"main": mappings}, Deliveries(), vitals)
+
+    reconciler.agree((), "other")
+    reconciler.agree((), "less", shrunk=True)
+
+    told = metrics.registry.get_sample_value("ipt_bridge_terms_shrunk_total", {"destination": NAME})
+    assert told == 1
+
+
 async def test_withheld_plan_whose_first_answer_was_lost_is_taken_back(store: Store, mappings: Mappings) -> None:
     """It may have arrived all the same: nothing that was attempted counts as never sent."""
     destination = Held()

@@ -395,7 +395,7 @@ async def test_the_ledger_remembers_what_the_server_took(clinic: Clinic) -> None
     for absent in ("Nothing", "Provenance"):
         stop = asyncio.Event()
 
-        def on_change(_: object, terms: str, stop: asyncio.Event = stop) -> None:
+        def on_change(_: object, terms: str, _shrunk: object, stop: asyncio.Event = stop) -> None:
             told.append(terms)
             stop.set()
 
@@ -408,6 +408,39 @@ async def test_the_ledger_remembers_what_the_server_took(clinic: Clinic) -> None
             await place.close()
     assert told == remembered
     assert told[0] != told[1]
+
+
+async def test_a_plan_does_not_stay_active_beside_the_note_that_takes_its_place(clinic: Clinic) -> None:
+    """Where a server takes notes only from now on, what it took before is ended there, and goes on once it is taken."""
+    records, patient = clinic.records, clinic.records.person()
+    plan = render(course_of(patient, findings=(SAFETY,)), clinic.mappings)
+    whole, notes = statement("medplum"), orjson.loads(statement("medplum"))
+    for each in notes["rest"][0]["resource"]:
+        if each["type"] == "CarePlan":
+            each["interaction"] = [{"code": code} for code in ("read", "update", "search-type")]
+    told: list[tuple[object, ...]] = []
+    ledger = None
+    with clinic.masked("medplum") as mask:
+        for counter, said_now in enumerate((whole, orjson.dumps(notes), whole)):
+            mask.says(said_now)
+            async with destination(mask, clinic.profiles) as ehr:
+                ledger = await ehr.deliver(delivery(plan, ledger, counter + 1))
+            told.append((ledger.route, *_standing(records, patient)))
+    flag = len(records.of(patient, "Flag"))
+    assert told == [
+        ("server-id", {"active"}, {"requested"}, {"active"}, set()),
+        ("document", {"revoked"}, {"cancelled"}, {"inactive"}, {"current"}),
+        ("server-id", {"active"}, {"requested"}, {"active"}, {"superseded"}),
+    ]
+    assert (1, 1) == (len(records.of(patient, "CarePlan")), flag)
+
+
+def _standing(records: Records, patient: str) -> tuple[set[str], ...]:
+    """Return the statuses of what the server holds of a patient's plan."""
+    return tuple(
+        {each["status"] for each in records.of(patient, kind)}
+        for kind in ("CarePlan", "Task", "Flag", "DocumentReference")
+    )
 
 
 async def test_the_next_delivery_goes_by_what_the_server_states_then(clinic: Clinic) -> None:

@@ -214,5 +214,5 @@ def test_the_rotation_that_the_document_shows_works(tmp_path: Path, monkeypatch:
 
     answers = [run(*command.split()) for command in commands]
 
-    assert [0, 0, 0] == [answer.exit_code for answer in answers]
-    assert [1, 2, 2] == [len(orjson.loads(answer.stdout)["keys"]) for answer in answers]
+    assert [0, 0, 0, 0] == [answer.exit_code for answer in answers]
+    assert [1, 1, 2, 2] == [len(orjson.loads(answer.stdout)["keys"]) for answer in answers]
