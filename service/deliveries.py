@@ -363,18 +363,20 @@ class Reconciler:
         Should this worker end before, the lease runs out, and the same plan is delivered once more. Should the lease
         have run out, the delivery is another's: what was written is kept, and the plan is sent once more.
         """
-        reports = [task.result() for task in self._ended]
-        if not reports:
+        ended = list(self._ended)
+        if not ended:
             return True
         deliveries, now = self._store.deliveries, self._vitals.now()
         try:
-            if delivered := [each for each in reports if isinstance(each, Delivered)]:
+            if delivered := [each for task in ended if isinstance(each := task.result(), Delivered)]:
                 changed_meanwhile = await deliveries.acknowledge(delivered, now)
                 self._due = self._due or changed_meanwhile
-            if postponed := [each for each in reports if isinstance(each, Postponed)]:
+                self._forget(ended, Delivered)
+            if postponed := [each for task in ended if isinstance(each := task.result(), Postponed)]:
                 await deliveries.postpone(postponed, now)
-            for each in reports:
-                if isinstance(each, Refused):
+                self._forget(ended, Postponed)
+            for task in ended:
+                if isinstance(each := task.result(), Refused):
                     await deliveries.park_delivery(
                         each.claimed,
                         each.reason,
@@ -384,15 +386,20 @@ class Reconciler:
                         remote=each.remote,
                         writes=each.writes,
                     )
+                    self._forget([task], Refused)
                     self._due = True  # unless it is parked, a newer revision is wanted
         except Exception as error:
             if not is_transient(error):
                 raise
             log.warning("the database did not take how deliveries ended; trying again", exc_info=error)
             return False
-        del self._ended[: len(reports)]
         self._ended_since = asyncio.get_running_loop().time()
         return True
+
+    def _forget(self, told: Sequence[asyncio.Task[Report]], how: type[Report]) -> None:
+        """Forget those that ended so and are recorded: told once more, they would count as a late worker's."""
+        recorded = {task for task in told if isinstance(task.result(), how)}
+        self._ended = [task for task in self._ended if task not in recorded]
 
     async def _sent(self, claimed: Claimed, progress: Progress) -> tuple[Route, Mapping[str, Any], tuple[str, ...]]:
         """Send a plan, or keep it back; return its route, what the destination holds, and what it kept of others'."""

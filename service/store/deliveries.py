@@ -123,22 +123,26 @@ class Deliveries:
     async def acknowledge(self, reports: Sequence[Delivered], now: datetime) -> bool:
         """Record what destinations took; return whether one is due again: its course has changed meanwhile, say.
 
-        What a worker tells whose lease had ended is kept as `delivery_rows.late` says, here and below.
+        What a worker tells whose lease had ended is kept as `delivery_rows.late` says, here and below. What it tells
+        a second time, as the answer to the first was lost, changes nothing.
         """
         at = micros(now)
         async with self._connections.writing() as connection:
             rows = await delivery_rows.read(connection, [(each.course_id, each.destination) for each in reports])
             changed: dict[tuple[str, str], DeliveryRow] = {}
             late: list[Delivered | Postponed] = []
+            heard: list[Delivered] = []
             for report in reports:
                 row = rows.get((report.course_id, report.destination))
                 if row is not None and row.held_under(report.lease):
                     changed[row.key] = delivery_rows.acknowledged(row, report, at)
+                elif row is not None and row.has_heard(report):
+                    heard.append(report)
                 elif row is not None:
                     late.append(report)
             again = await _late(connection, rows, changed, late, at)
             await delivery_rows.save(connection, (changed | again).values())
-            await audit_trail.delivered(connection, reports, at)
+            await audit_trail.delivered(connection, [each for each in reports if each not in heard], at)
             done = [key for key, row in changed.items() if key not in again and row.next_attempt is None]
             await parking.resolve_deliveries(connection, done, at)
             for course_id, destination in done:

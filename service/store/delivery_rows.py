@@ -67,6 +67,15 @@ class DeliveryRow:
         """Whether it was asked for once more since it was claimed, by a late worker or a person."""
         return self.next_attempt != micros(lease.due)
 
+    def has_heard(self, report: Delivered) -> bool:
+        """Whether it has this very acknowledgement already, whose answer the worker lost.
+
+        It was made while the worker's lease ran, and so by nobody else.
+        """
+        if self.leased_until is not None or self.seen_counter != report.counter or self.seen_at is None:
+            return False
+        return micros(report.lease.due) < self.seen_at < micros(report.lease.until)
+
 
 def acknowledged(row: DeliveryRow, report: Delivered, now: int) -> DeliveryRow:
     """Return the row after its destination took a plan.

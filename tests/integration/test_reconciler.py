@@ -20,7 +20,7 @@ from service.outbound.destination import Delivered, PlanDelivery, Route
 from service.rest.errors import Transient
 from service.settings import Deliveries
 from service.store import Destination as StoredDestination
-from service.store import Pending, Store
+from service.store import Pending, Store, StoreError
 from service.vitals import Vitals
 from tests.history import sessions, week
 
@@ -219,6 +219,35 @@ async def test_what_has_ended_is_reported_before_the_loop_ends(store: Store, map
         await destination.taken.get()
         asyncio.get_running_loop().call_later(0.05, destination.gate.set)
     assert Pending(0, None) == await store.deliveries.pending(NAME)
+
+
+async def test_what_was_recorded_before_the_database_went_away_is_not_told_again(
+    store: Store, mappings: Mappings
+) -> None:
+    """Of what ended together, one plan was acknowledged by then: told twice, it would be sent twice."""
+    destination = Held()
+    destination.gate.clear()
+    destination.fails = [Transient("unavailable", "Away.", retry_after=3600.0)]
+    postpone, failed = store.deliveries.postpone, asyncio.Event()
+
+    async def fail_once(*given: Any, **named: Any) -> None:  # noqa: ANN401 - as `postpone`
+        if not failed.is_set():
+            failed.set()
+            message = "The database is away."
+            raise StoreError(message, transient=True)
+        await postpone(*given, **named)
+
+    store.deliveries.postpone = fail_once  # type: ignore[method-assign]  # the database goes away between two reports
+    for patient in ("p-1", "p-2"):
+        await write(store, update(patient, 3, mappings))
+    async with reconciling(store, destination, mappings):
+        for _ in range(2):
+            await asyncio.wait_for(destination.taken.get(), HANGS_S)
+        destination.gate.set()
+        await asyncio.wait_for(failed.wait(), HANGS_S)
+    standing = await store.desk.deliveries(NAME, behind=False)
+    assert [None, "unavailable"] == sorted((each.outcome for each in standing), key=str)
+    assert 1 == (await store.deliveries.pending(NAME)).count
 
 
 async def test_plan_of_another_source_is_not_sent_and_one_that_was_sent_is_taken_back(

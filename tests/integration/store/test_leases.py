@@ -13,6 +13,7 @@ from tests.integration.store.samples import (
     LATER,
     LEASE,
     NOW,
+    SOON,
     course,
     delivery,
     done,
@@ -102,6 +103,18 @@ async def test_late_word_after_anothers_success_makes_the_plan_due_once_more(how
     (again,) = await store.deliveries.claim("ehr", DONE, 10, LEASE)
     doubted = remote("b") | {"version": None, "digest": "", "hashes": []}
     assert {"careplan": doubted, "flag": remote("f")} == again.remote["remotes"]
+
+
+async def test_acknowledgement_that_is_told_twice_counts_once(store: Store) -> None:
+    """The database took it, and its answer to the worker was lost: no late word, and nothing is sent once more."""
+    await write(store, update(course("c")), to=(EHR,))
+    (claimed,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    report = done(claimed, ledger(careplan=remote("a")), WRITTEN)
+
+    assert [False, False] == [await store.deliveries.acknowledge([report], SOON) for _ in range(2)]
+
+    assert [] == await store.deliveries.claim("ehr", LATER, 10, LEASE)
+    assert [WRITTEN[0]] == [each.write for each in await store.desk.audit("c")]
 
 
 async def test_late_answer_tells_what_the_next_worker_could_only_guess(store: Store) -> None:
