@@ -74,6 +74,8 @@ def retry(
 ) -> None:
     """Try deliveries again at once: of these courses, or all of a destination that wait for a person.
 
+    What was discarded, or parked as unanswered-create, is tried only where its course is named: look at it there first.
+
     Exit code 1 if there are none. Example: `ipt-bridge deliveries retry --destination ehr`
     """
     if not courses and destination is None:
@@ -81,7 +83,7 @@ def retry(
     settings = _settings(config, destination)
     count = asyncio.run(_retried(settings, destination, courses))
     if not count:
-        _nothing("None of these waits. `ipt-bridge deliveries` lists what does.")
+        _nothing("None of these waits, or each has to be named. `ipt-bridge deliveries` lists what waits.")
     typer.echo(f"{count} due at once; a running service tries them within seconds.")
 
 

@@ -11,7 +11,7 @@ from service.store.dialects import insert
 from service.store.instants import instant, micros
 from service.store.rows import DELIVERY, delivery_state
 from service.store.tables import delivery, parked, pause
-from service.store.values import ParkedKind, ParkedState, Standing
+from service.store.values import UNANSWERED, ParkedKind, ParkedState, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,16 +26,14 @@ _KEY = (delivery.c.destination, delivery.c.course_id)
 _HAS = and_(
     delivery.c.handed_to.is_(None), or_(delivery.c.seen_counter.is_not(None), delivery.c.behind_since.is_not(None))
 )
-_WAITING = (
-    select(parked.c.id)
-    .where(
-        parked.c.kind == ParkedKind.DELIVERY,
-        parked.c.course_id == delivery.c.course_id,
-        parked.c.destination == delivery.c.destination,
-        parked.c.state == ParkedState.OPEN,
-    )
-    .exists()
+_PARKED = select(parked.c.id).where(
+    parked.c.kind == ParkedKind.DELIVERY,
+    parked.c.course_id == delivery.c.course_id,
+    parked.c.destination == delivery.c.destination,
 )
+_WAITING = _PARKED.where(parked.c.state == ParkedState.OPEN).exists()
+_NAMED_ONLY = _PARKED.where(or_(parked.c.state == ParkedState.DISCARDED, parked.c.reason == UNANSWERED)).exists()
+"""What is tried again only where a person names it: they have decided, or have to look at each first."""
 _STOPPED = and_(delivery.c.behind_since.is_not(None), or_(delivery.c.next_attempt.is_(None), _WAITING))
 
 
@@ -93,13 +91,14 @@ class Desk:
     async def retry(self, destination: str | None, courses: Sequence[str] | None, now: datetime) -> int:
         """Make deliveries due at once, and return how many: of these courses all that are behind.
 
-        Without `courses` those that wait for a person.
+        Without `courses` those that wait for a person, but for what was discarded and creates without an answer
+        (unanswered-create): to ask for one of these again is leave to create it a second time.
         """
         waiting = select(delivery.c.course_id, delivery.c.destination).order_by(*_KEY)
         if destination is not None:
             waiting = waiting.where(delivery.c.destination == destination)
         if courses is None:
-            waiting = waiting.where(_STOPPED)
+            waiting = waiting.where(_STOPPED, ~_NAMED_ONLY)
         else:
             waiting = waiting.where(delivery.c.behind_since.is_not(None), delivery.c.course_id.in_(courses))
         at = micros(now)

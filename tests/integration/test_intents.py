@@ -124,7 +124,7 @@ async def test_a_killed_process_leaves_what_it_meant_and_nothing_is_created_twic
     assert UNANSWERED == await site.park(await site.claim())
     assert 1 == site.plans(kind)
 
-    await site.store.desk.retry("ehr", None, site.now)
+    await site.store.desk.retry("ehr", ["c"], site.now)
     last = await site.claim()
     delivered = await site.deliver(last)
     await site.store.deliveries.acknowledge([done(last, delivered.ledger)], site.now)
@@ -139,7 +139,7 @@ async def test_a_persons_leave_to_create_again_is_used_up_by_it(scene: tuple[Sce
     with pytest.raises(Transient):
         await site.deliver(await site.claim())
     await site.park(await site.claim())
-    await site.store.desk.retry("ehr", None, site.now)
+    await site.store.desk.retry("ehr", ["c"], site.now)
     with pytest.raises(Transient):
         await site.deliver(await site.claim())
 

@@ -10,6 +10,7 @@ from service.domain.facts import PatientKey
 from service.domain.state import mark
 from service.outbound.destination import Route
 from service.store import PATIENT_MISSING, Delivered, Destination, ParkedKind, ParkedState, Pending, Write
+from service.store.values import UNANSWERED
 from tests.integration.store.samples import (
     BEN,
     EHR,
@@ -391,6 +392,25 @@ async def test_all_that_waits_for_a_person_is_retried_at_once(store: Store) -> N
     assert [] == await store.deliveries.claim("topic", SOON, 10, LEASE)
     states = {(each.destination, each.state) for each in await store.operators.parked(None)}
     assert {("ehr", ParkedState.RESOLVED), ("topic", ParkedState.OPEN)} == states
+
+
+async def test_what_may_be_there_already_or_was_discarded_is_retried_only_where_it_is_named(store: Store) -> None:
+    """Whoever retries all of a destination has not looked at each: nothing is created twice by that."""
+    await write(store, update(course("closed"), course("lost"), course("refused")))
+    for claimed in await store.deliveries.claim("topic", NOW, 10, LEASE):
+        await store.deliveries.park_delivery(claimed, "refused" if claimed.course_id == "refused" else UNANSWERED, NOW)
+    (closed,) = [each.id for each in await store.operators.parked() if each.course_id == "closed"]
+    await store.operators.discard([closed], "It is there.", NOW)
+
+    assert 1 == await store.desk.retry("topic", None, SOON)
+    states = {each.course_id: each.state for each in await store.operators.parked(None)}
+    assert {"closed": ParkedState.DISCARDED, "lost": ParkedState.OPEN, "refused": ParkedState.RETRYING} == states
+
+    assert 1 == await store.desk.retry("topic", ["lost"], SOON)
+    claims = {each.course_id: each for each in await store.deliveries.claim("topic", SOON, 10, LEASE)}
+    assert {"lost": True, "refused": False} == {
+        name: await store.deliveries.may_repeat(each) for name, each in claims.items()
+    }
 
 
 async def test_one_courses_delivery_is_retried_before_its_time(store: Store) -> None:
