@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 UNANSWERED = "unanswered-create"
 """Reason code of a delivery that may have created something, as nobody but a person can find out."""
-_MAY_HAVE_ACTED = frozenset({"timeout", "unreachable", "not-fhir", "answer-too-large", NO_ID})
+_MAY_HAVE_ACTED = frozenset({"timeout", "unreachable", "not-fhir", "answer-too-large", "http-408", NO_ID})
 
 
 class Intents(Protocol):
@@ -77,8 +77,8 @@ async def meaning(
 def _may_have_acted(error: Conflict | Permanent | Transient) -> bool:
     if isinstance(error, Conflict) or (isinstance(error, Transient) and error.unsent):
         return False
-    # A gateway says 502 and 504 of what it has passed on, and a server 500 of what it may have done half of.
-    return error.code in _MAY_HAVE_ACTED or (error.code.startswith("http-5") and error.code != "http-503")
+    # A gateway says 502, 503 and 504 of what it has passed on, and a server 500 of what it may have done half of.
+    return error.code in _MAY_HAVE_ACTED or error.code.startswith("http-5")
 
 
 def _unanswered() -> Permanent:

@@ -69,7 +69,10 @@ def raise_unless_fhir(answer: Answer, headers: httpx.Headers, never_retried: Col
             raise Permanent("never-retried", message, outcome_codes=codes)
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and answer.status != HTTPStatus.NOT_IMPLEMENTED:
         message = f"The FHIR server answers {answer.status}. It is tried again by itself."
-        raise Transient(f"http-{answer.status}", message, retry_after=retry_after(headers))
+        # A proxy says 503, too, where the connection ended after it had passed the request on; a server says more.
+        is_its_own = "Retry-After" in headers or is_outcome(answer.body)
+        unsent = is_its_own and answer.status == HTTPStatus.SERVICE_UNAVAILABLE
+        raise Transient(f"http-{answer.status}", message, retry_after=retry_after(headers), unsent=unsent)
     if answer.status == HTTPStatus.UNAUTHORIZED:
         message = "The FHIR server does not accept our credentials (401). Check the authentication that is set for it."
         raise Transient("unauthorised", message, retry_after=retry_after(headers))

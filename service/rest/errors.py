@@ -10,7 +10,7 @@ class Transient(Exception):  # noqa: N818 - it says what the failure is; retryin
     """The other side can't do it at present. Not the content's fault: try again later.
 
     `code` is short and stable, for logs, metrics and the deliveries; `retry_after` is in seconds, as
-    it was asked. `unsent`: whether the request surely never got there.
+    it was asked. `unsent`: whether the request surely never got there, or nothing was done of it.
     """
 
     def __init__(self, code: str, message: str, *, retry_after: float | None = None, unsent: bool = False) -> None:
