@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from service.outbound.elements import COURSE_IDENTIFIER
-from service.rest.errors import Permanent, Transient
+from service.rest.errors import NEVER_RETRIED, Permanent, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import Collection
     from datetime import datetime
 
     from service.outbound.elements import Element
@@ -27,6 +27,16 @@ _COMPLETED = "completed"
 _SEARCHED = frozenset({"identifier", "status", "_lastUpdated"})
 
 
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a look at the open Tasks of one plan came to."""
+
+    done: tuple[Element, ...]
+    """The Tasks that a clinician completed, as events would bring them."""
+    trouble: Transient | Permanent | None
+    """Why some could not be read and must be looked at again; None where all were, or must not be asked for again."""
+
+
 async def completed(client: FhirClient, ledger: Ledger, patient: str, prefix: str) -> tuple[Element, ...]:
     """Return the Tasks that the plan still asks for and that a clinician completed, as events would bring them.
 
@@ -34,18 +44,30 @@ async def completed(client: FhirClient, ledger: Ledger, patient: str, prefix: st
     a Task of this server never passes for one of the source's own. One that can't be read is passed over until the
     course's next delivery: the plan, and its Flag, must not wait for it.
     """
-    done: list[Element] = []
-    with suppress(Transient):  # the server is in trouble: waiting for it once is enough
-        async for each in _completed(client, ledger, patient, prefix, None):
-            done.append(each)  # noqa: PERF401 - what was found before the trouble is kept
-    return tuple(done)
+    return (await completed_among(client, ledger, patient, prefix, None)).done
 
 
 async def completed_among(
     client: FhirClient, ledger: Ledger, patient: str, prefix: str, among: Collection[str] | None
-) -> tuple[Element, ...]:
-    """Return the same of the Tasks with these ids alone, None for all. Raises Transient."""
-    return tuple([each async for each in _completed(client, ledger, patient, prefix, among)])
+) -> Looked:
+    """Return the same of the Tasks with these ids alone, None for all, and whether any could not be read."""
+    done: list[Element] = []
+    trouble: Transient | Permanent | None = None
+    for role, remote in sorted(ledger.remotes.items()):
+        if not role.startswith(_TASK) or remote.status != _ASKED or (among is not None and remote.id not in among):
+            continue
+        try:
+            found = await client.read("Task", remote.id)
+        except (Transient, Permanent) as error:
+            log.warning("a Task can't be read for a clinician's answer; the plan goes on without", code=error.code)
+            if error.code != NEVER_RETRIED:
+                trouble = error
+            if isinstance(error, Transient):
+                break  # the server is in trouble: waiting for it once is enough
+            continue
+        if found is not None and found.resource.get("status") == _COMPLETED:
+            done.append(_told(found.resource, patient, prefix))
+    return Looked(tuple(done), trouble)
 
 
 async def completed_since(client: FhirClient, taken: Taken | None, since: datetime | None) -> set[str] | None:
@@ -61,23 +83,6 @@ async def completed_since(client: FhirClient, taken: Taken | None, since: dateti
         "_lastUpdated": f"ge{since.isoformat(timespec='seconds')}",
     }
     return {each.resource["id"] for each in await client.search("Task", params)}
-
-
-async def _completed(
-    client: FhirClient, ledger: Ledger, patient: str, prefix: str, among: Collection[str] | None
-) -> AsyncIterator[Element]:
-    for role, remote in sorted(ledger.remotes.items()):
-        if not role.startswith(_TASK) or remote.status != _ASKED or (among is not None and remote.id not in among):
-            continue
-        try:
-            found = await client.read("Task", remote.id)
-        except (Transient, Permanent) as error:
-            log.warning("a Task can't be read for a clinician's answer; the plan goes on without", code=error.code)
-            if isinstance(error, Transient):
-                raise
-            continue
-        if found is not None and found.resource.get("status") == _COMPLETED:
-            yield _told(found.resource, patient, prefix)
 
 
 def _told(task: Element, patient: str, prefix: str) -> Element:

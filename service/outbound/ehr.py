@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from service.outbound.agreement import Agreement
     from service.outbound.audit_route import AuditRoute
     from service.outbound.careplan import Plan
+    from service.outbound.completed import Looked
     from service.outbound.destination import PlanDelivery
     from service.outbound.shapes import Resources
     from service.outbound.terms import Terms
@@ -135,12 +136,10 @@ class EhrDestination:
         terms = EVERYTHING if self._agreement is None else await self._agreement.terms()
         return await completed_since(self._client, terms.taken.get("Task"), since)
 
-    async def completed(
-        self, patient: PatientKey, ledger: Mapping[str, Any], among: Collection[str] | None
-    ) -> tuple[Mapping[str, Any], ...]:
+    async def completed(self, patient: PatientKey, ledger: Mapping[str, Any], among: Collection[str] | None) -> Looked:
         """Return a course's Tasks that a clinician completed, as `Delivered.completed`.
 
-        Only those with ids in `among` are looked at, where it is given. Raises Transient.
+        Only those with ids in `among` are looked at, where it is given.
         """
         prefix = self._prefix(patient.source)
         return await completed_among(self._client, load(ledger), f"Patient/{patient.patient_id}", prefix, among)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from service.rest.errors import Permanent, Transient
+from service.rest.errors import NEVER_RETRIED, Permanent, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -66,7 +66,7 @@ def raise_unless_fhir(answer: Answer, headers: httpx.Headers, never_retried: Col
         codes = outcome_codes(answer.body)
         if not set(codes).isdisjoint(never_retried):
             message = f"The FHIR server must not be asked again ({', '.join(codes)}). Clear it up there, then retry."
-            raise Permanent("never-retried", message, outcome_codes=codes)
+            raise Permanent(NEVER_RETRIED, message, outcome_codes=codes)
     if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR and answer.status != HTTPStatus.NOT_IMPLEMENTED:
         message = f"The FHIR server answers {answer.status}. It is tried again by itself."
         # A proxy says 503, too, where the connection ended after it had passed the request on; a server says more.

@@ -5,6 +5,9 @@ from __future__ import annotations
 CONFLICT = "conflict"
 """Code of a Transient for which the other side is not at fault: somebody else keeps changing the same resource."""
 
+NEVER_RETRIED = "never-retried"
+"""Code of a Permanent that a server answers with a code after which its vendor lets nothing be asked again."""
+
 
 class Transient(Exception):  # noqa: N818 - it says what the failure is; retrying mends it
     """The other side can't do it at present. Not the content's fault: try again later.

@@ -18,6 +18,7 @@ from service.store.projections import wanting
 from service.store.rows import ledger
 from service.store.tables import course, delivery, parked, pause
 from service.store.values import (
+    NEVER_RETRIED,
     OTHER_SOURCE,
     PATIENT_MISSING,
     UNANSWERED,
@@ -330,7 +331,7 @@ class Deliveries:
     async def asking(self, destination: str, after: str, limit: int) -> list[Asking]:
         """Return the next courses, by id, in whose ledger something asks for an answer (a status `requested`).
 
-        None while the destination is paused; not those that are gone.
+        None while the destination is paused; not those that are gone, or that must not be asked about again.
         """
         statement = (
             select(course.c.course_id, course.c.source, course.c.patient_id, delivery.c.remote)
@@ -340,6 +341,7 @@ class Deliveries:
                 delivery.c.course_id > after,
                 delivery.c.remote.contains(_ASKS),
                 ~course.c.gone,
+                delivery.c.outcome.is_distinct_from(NEVER_RETRIED),
                 ~exists().where(pause.c.destination == destination),
             )
             .order_by(delivery.c.course_id)

@@ -191,6 +191,8 @@ OTHER_SOURCE = "other-source"
 """Route of a course whose source the destination does not take, once it has nothing of the course."""
 PATIENT_MISSING = "patient-missing"
 """Outcome of a delivery to a destination that does not know the patient yet: all of a patient's have it together."""
+NEVER_RETRIED = "never-retried"
+"""Outcome of a delivery after which the destination must not be asked about the patient again by itself."""
 
 
 class Lease(NamedTuple):

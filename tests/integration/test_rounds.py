@@ -1,0 +1,121 @@
+"""The slow look at open Tasks, at a server where some can't be read: the others are looked at all the same."""
+
+from __future__ import annotations
+
+from asyncio import Event
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from service import rounds
+from service.outbound.ehr import EhrDestination
+from service.outbound.ledger import Ledger, Remote, dump
+from service.rest.client import FhirClient
+from service.rounds import MOST_FAILED, Rounds
+from service.store import Store
+from tests.charts import Charts, charts, status
+from tests.integration.store.samples import EHR, LEASE, NOW, course, deliver, done, update, write
+from tests.workers import Clock, vitals
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from pathlib import Path
+
+    from service.outbound.agreement import Agreement
+
+NAMES = "abcdef"
+"""Of the courses, in their order; each has a Task of the same name."""
+
+
+@dataclass
+class Scene:
+    """Courses whose plans ask for something at one server, and what was told of it."""
+
+    store: Store
+    ehr: Charts
+    clock: Clock
+    rounds: Rounds
+    told: list[str] = field(default_factory=list)
+
+    async def look(self) -> list[str]:
+        """Look once; return the Tasks that were told as completed."""
+        self.told.clear()
+        await self.rounds.look(Event())
+        return [each.removeprefix("ehr.") for each in self.told]
+
+    def complete(self, *names: str) -> None:
+        """Let a clinician complete Tasks."""
+        for name in names:
+            self.ehr.resources[f"Task/{name}"]["status"] = "completed"
+
+
+@asynccontextmanager
+async def opened(path: Path, ehr: Charts, agreement: Agreement | None = None) -> AsyncIterator[Scene]:
+    """Open a scene at a server."""
+    async with await Store.open(f"sqlite:///{path}/store.sqlite") as store, FhirClient(ehr.base) as client:
+        await store.migrate()
+        await write(store, update(*map(course, NAMES)), to=(EHR,))
+        for each in await store.deliveries.claim("ehr", NOW, len(NAMES), LEASE):
+            name = each.course_id
+            ehr.resources[f"Task/{name}"] = {"resourceType": "Task", "id": name, "status": "requested"}
+            await store.deliveries.acknowledge([done(each, remote(name))], NOW)
+        clock = Clock(NOW)
+        place = EhrDestination("ehr", client, agreement=agreement)
+        told: list[str] = []
+
+        async def take_in(_source: str, tasks: Sequence[Mapping[str, Any]]) -> None:
+            told.extend(each["id"] for each in tasks)
+
+        yield Scene(store, ehr, clock, Rounds(store, place, take_in, vitals(clock), every_s=600), told)
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    """A server that can't be searched."""
+    monkeypatch.setattr(rounds, "PAUSE_S", 0.0)
+    async with charts() as ehr, opened(tmp_path, ehr) as made:
+        yield made
+
+
+def remote(name: str) -> dict[str, Any]:
+    """Return the ledger of a plan with one open Task."""
+    return dump(Ledger({f"task/{name}": Remote(name, "1", "", "requested", foreign=False)}))
+
+
+@pytest.mark.parametrize("code", [500, 403])
+async def test_a_task_that_can_not_be_read_holds_up_no_other(scene: Scene, code: int) -> None:
+    """It is read again each time, until it can be."""
+    scene.complete("a", "c")
+    scene.ehr.refused["Task/a"] = status(code)
+    assert ["c"] == await scene.look()
+    del scene.ehr.refused["Task/a"]
+    assert "a" in await scene.look()
+
+
+async def test_a_server_in_trouble_is_left_alone_and_the_next_look_goes_on(scene: Scene) -> None:
+    """Several in a row end a look; the same ones do not end the next."""
+    scene.complete(*NAMES)
+    broken, well = NAMES[:MOST_FAILED], NAMES[MOST_FAILED:]
+    scene.ehr.refused = {f"Task/{name}": status(500) for name in broken}
+    assert [] == await scene.look()
+    assert [f"Task/{name}" for name in broken] == scene.ehr.asked
+    assert [*well] == await scene.look()
+
+
+async def test_a_course_that_can_not_be_looked_at_holds_up_no_other(scene: Scene) -> None:
+    """A ledger that does not load; the service goes on."""
+    await write(scene.store, update(course("a", "r2")), to=(EHR,))
+    await deliver(scene.store, "ehr", {"remotes": {"task/a": {"status": "requested"}}})
+    scene.complete("b")
+    assert ["b"] == await scene.look()
+
+
+async def test_what_must_not_be_asked_again_is_not(scene: Scene) -> None:
+    """A parked delivery, at which a person looks first."""
+    await write(scene.store, update(course("a", "r2")), to=(EHR,))
+    (claimed,) = await scene.store.deliveries.claim("ehr", NOW, 1, LEASE)
+    await scene.store.deliveries.park_delivery(claimed, "never-retried", NOW)
+    await scene.look()
+    assert [f"Task/{name}" for name in NAMES[1:]] == scene.ehr.asked
