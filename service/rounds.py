@@ -39,7 +39,7 @@ class Rounds:
     """Looks at the open Tasks of one destination, again and again. One that can't be read holds up no other.
 
     Several workers may do so at once: what is told twice counts once. Nothing is looked at while the destination is
-    paused.
+    paused: the look goes on after that.
     """
 
     def __init__(self, store: Store, place: EhrDestination, take_in: TakeIn, vitals: Vitals, *, every_s: float) -> None:
@@ -68,7 +68,8 @@ class Rounds:
     async def look(self, stop: asyncio.Event) -> None:
         """Take in what was completed since the last whole look.
 
-        Where the server, or the database, is in trouble the next one goes on where this one ended.
+        Where the server, or the database, is in trouble, or the destination paused, the next one goes on where this
+        one ended.
         """
         if self._began is None:
             self._began = self._vitals.now()
@@ -98,7 +99,7 @@ class Rounds:
             if await _stopped(stop, PAUSE_S if among is None else 0.0):
                 return False
             asking = await self._store.deliveries.asking(self._place.name, self._after, PORTION)
-        return True
+        return asking is not None
 
     async def _course(self, asking: Asking, among: Collection[str] | None) -> bool:
         """Return whether a course could be looked at."""

@@ -328,7 +328,7 @@ class Deliveries:
         async with self._connections.writing() as connection:
             return len((await connection.execute(again)).all())
 
-    async def asking(self, destination: str, after: str, limit: int) -> list[Asking]:
+    async def asking(self, destination: str, after: str, limit: int) -> list[Asking] | None:
         """Return the next courses, by id, in whose ledger something asks for an answer (a status `requested`).
 
         None while the destination is paused; not those that are gone, or that must not be asked about again.
@@ -342,12 +342,14 @@ class Deliveries:
                 delivery.c.remote.contains(_ASKS),
                 ~course.c.gone,
                 delivery.c.outcome.is_distinct_from(NEVER_RETRIED),
-                ~exists().where(pause.c.destination == destination),
             )
             .order_by(delivery.c.course_id)
             .limit(limit)
         )
+        paused = select(pause.c.destination).where(pause.c.destination == destination)
         async with self._connections.reading() as connection:
+            if (await connection.execute(paused)).first() is not None:
+                return None
             return [
                 Asking(id_, PatientKey(source, patient_id), ledger(remote))
                 for id_, source, patient_id, remote in await connection.execute(statement)

@@ -221,11 +221,11 @@ async def test_open_tasks_are_left_alone_while_the_destination_is_paused(site: S
     """A person said so."""
     await site.store.desk.pause(PLACE.name, now())
 
-    assert [] == await site.store.deliveries.asking(PLACE.name, "", 10)
+    assert await site.store.deliveries.asking(PLACE.name, "", 10) is None
     await site.store.desk.resume(PLACE.name)
-    assert [site.patient] == [
-        each.patient.patient_id for each in await site.store.deliveries.asking(PLACE.name, "", 10)
-    ]
+    asking = await site.store.deliveries.asking(PLACE.name, "", 10)
+    assert asking is not None
+    assert [site.patient] == [each.patient.patient_id for each in asking]
 
 
 async def test_plan_that_a_clinician_ended_in_the_ehr_stays_ended_and_is_told(site: Site) -> None:

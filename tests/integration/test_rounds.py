@@ -5,25 +5,27 @@ from __future__ import annotations
 from asyncio import Event
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 import pytest
 
 from service import rounds
+from service.domain.mapping_files import vendor_profiles
+from service.outbound.agreement import Agreement
 from service.outbound.ehr import EhrDestination
 from service.outbound.ledger import Ledger, Remote, dump
 from service.rest.client import FhirClient
-from service.rounds import MOST_FAILED, Rounds
+from service.rounds import MOST_FAILED, OVERLAP, Rounds
 from service.store import Store
-from tests.charts import Charts, charts, status
+from tests.charts import Charts, charts, fhir, status
 from tests.integration.store.samples import EHR, LEASE, NOW, course, deliver, done, update, write
 from tests.workers import Clock, vitals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
-
-    from service.outbound.agreement import Agreement
 
 NAMES = "abcdef"
 """Of the courses, in their order; each has a Task of the same name."""
@@ -79,6 +81,37 @@ async def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         yield made
 
 
+@pytest.fixture
+async def searched(
+    tmp_path: Path, mapping_files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Scene]:
+    """A server that can be searched, and was looked at once; what a search finds is in `refused`."""
+    monkeypatch.setattr(rounds, "PAUSE_S", 0.0)
+    async with charts() as ehr, FhirClient(ehr.base) as client:
+        ehr.resources["metadata"] = statement("Task", "identifier", "status", "_lastUpdated")
+        agreement = Agreement("ehr", client, vendor_profiles(mapping_files))
+        assert await agreement.ask()
+        async with opened(tmp_path, ehr, agreement) as made:
+            await made.look()
+            ehr.asked.clear()
+            ehr.queries.clear()
+            ehr.refused["Task"] = fhir({"resourceType": "Bundle", "type": "searchset"})
+            yield made
+
+
+def statement(kind: str, *searched_by: str) -> dict[str, Any]:
+    """Return what a server states that takes one type, and lets it be searched."""
+    codes = ("read", "create", "update", "search-type")
+    resource = {
+        "type": kind,
+        "interaction": [{"code": code} for code in codes],
+        "updateCreate": True,
+        "searchParam": [{"name": name} for name in searched_by],
+    }
+    rest = [{"mode": "server", "resource": [resource, {**resource, "type": "CarePlan"}]}]
+    return {"resourceType": "CapabilityStatement", "fhirVersion": "4.0.1", "rest": rest}
+
+
 def remote(name: str) -> dict[str, Any]:
     """Return the ledger of a plan with one open Task."""
     return dump(Ledger({f"task/{name}": Remote(name, "1", "", "requested", foreign=False)}))
@@ -119,3 +152,29 @@ async def test_what_must_not_be_asked_again_is_not(scene: Scene) -> None:
     await scene.store.deliveries.park_delivery(claimed, "never-retried", NOW)
     await scene.look()
     assert [f"Task/{name}" for name in NAMES[1:]] == scene.ehr.asked
+
+
+async def test_what_is_completed_during_a_pause_is_searched_for_after_it(searched: Scene) -> None:
+    """However long it was: the search goes back to the last look before it."""
+    await searched.store.desk.pause("ehr", NOW)
+    for _ in range(3):
+        searched.clock.at += timedelta(hours=1)
+        assert [] == await searched.look()
+    assert [] == searched.ehr.queries
+    await searched.store.desk.resume("ehr")
+    searched.complete("b")
+    found = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": searched.ehr.resources["Task/b"]}]}
+    searched.ehr.refused["Task"] = fhir(found)
+    assert ["b"] == await searched.look()
+    assert [f"ge{(NOW - OVERLAP).isoformat()}"] == parse_qs(searched.ehr.queries[0])["_lastUpdated"]
+
+
+async def test_a_task_that_can_not_be_read_is_read_again_where_others_are_searched(searched: Scene) -> None:
+    """No later search need find it."""
+    searched.complete("b")
+    found = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": searched.ehr.resources["Task/b"]}]}
+    searched.ehr.refused |= {"Task": fhir(found), "Task/b": status(403)}
+    assert [] == await searched.look()
+    searched.ehr.refused = {"Task": fhir({"resourceType": "Bundle", "type": "searchset"})}
+    assert ["b"] == await searched.look()
+    assert [] == await searched.look()
