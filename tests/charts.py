@@ -46,6 +46,12 @@ class Charts:
     """Answers to updates, in their order; nothing is stored then. None: it is taken."""
     puts: list[str] = field(default_factory=list)
     """Relative references of what was updated."""
+    takes_creates: bool = False
+    """Whether it takes creates, under ids that it chooses."""
+    lost: int = 0
+    """To how many creates from here on a gateway has no answer, after they took effect."""
+    created: list[dict[str, Any]] = field(default_factory=list)
+    """What was created, with its id, the oldest first."""
     asked: list[str] = field(default_factory=list)
     """Relative references, and searches as `Patient?identifier`."""
     called: asyncio.Event = field(default_factory=asyncio.Event)
@@ -56,8 +62,8 @@ class Charts:
     async def answer(self, request: Request) -> Response:
         """Answer a read or a search."""
         path: str = request.path_params["path"]
-        if request.method == "PUT":
-            return self._put(path, await request.json(), request.headers.get("if-match"))
+        if request.method == "PUT" or (self.takes_creates and request.method == "POST"):
+            return self._write(request, path, await request.json())
         self.queries.append(request.url.query)
         asked = parse_qs((await request.body()).decode()) if request.method == "POST" else {}
         if asked:
@@ -77,6 +83,11 @@ class Charts:
             return fhir({"resourceType": "Bundle", "type": "searchset", "entry": found})
         return fhir(self.resources[path]) if path in self.resources else status(404)
 
+    def _write(self, request: Request, path: str, body: dict[str, Any]) -> Response:
+        if request.method == "PUT":
+            return self._put(path, body, request.headers.get("if-match"))
+        return self._create(body)
+
     def _put(self, path: str, body: dict[str, Any], if_match: str | None) -> Response:
         if not self.takes_puts:
             return status(405)
@@ -88,6 +99,15 @@ class Charts:
         self.puts.append(path)
         self.write(path, body)
         return JSONResponse(self.resources[path], headers={"ETag": f'W/"{version + 1}"'}, media_type=FHIR)
+
+    def _create(self, body: dict[str, Any]) -> Response:
+        self.created.append(body | {"id": f"theirs-{len(self.created)}"})
+        path = f"{body['resourceType']}/{self.created[-1]['id']}"
+        self.write(path, self.created[-1])
+        if self.lost:
+            self.lost -= 1
+            return status(504)
+        return JSONResponse(self.resources[path], 201, {"Location": f"{self.base}/{path}"}, FHIR)
 
     def write(self, path: str, body: dict[str, Any]) -> None:
         """Store the next version of a resource, as somebody else may too."""

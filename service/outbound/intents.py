@@ -81,6 +81,16 @@ def _may_have_acted(error: Conflict | Permanent | Transient) -> bool:
     return error.code in _MAY_HAVE_ACTED or error.code.startswith("http-5")
 
 
+def may_have_to_go() -> Permanent:
+    """Return what to raise where what is to be taken back may be there, as nobody but a person can find out."""
+    message = (
+        "The FHIR server never answered a create of what is to be taken back, and can't be searched for what came of "
+        "it. Look at the patient's chart there. Once nothing of it is there, or you have taken it back there by hand, "
+        "retry."
+    )
+    return Permanent(UNANSWERED, message)
+
+
 def _unanswered() -> Permanent:
     message = (
         "The FHIR server never answered a create of this plan, and can't be searched for what came of it. Look at the "

@@ -11,7 +11,7 @@ from service.outbound.additions import add
 from service.outbound.careplan import WITHDRAWN
 from service.outbound.edits import Mark, edited, either, judged, kept, newly_put_back, remembered, sent, settled
 from service.outbound.identity import Place, establish, find, query
-from service.outbound.intents import is_unfindable, meaning
+from service.outbound.intents import is_unfindable, may_have_to_go, meaning
 from service.outbound.ledger import Remote, digest, type_of
 from service.outbound.merging import RETIRED, STATUS, merge, retired
 from service.outbound.owned import entries
@@ -78,9 +78,10 @@ class Writing:
     async def find_again(self, resources: list[tuple[str, Element]]) -> set[str]:
         """Take up what the server holds of a plan that no ledger tells of, because an attempt ended half-way.
 
-        Return the roles of what it does not hold: there is nothing to take back. Raises Transient and Permanent.
+        Return the roles of what it does not hold, as far as anybody can tell: there is nothing to take back. Raises
+        Transient and Permanent.
         """
-        absent = set()
+        absent = set[str]()
         for role, ours in resources:
             kind = ours["resourceType"]
             taken = self.terms.taken.get(kind)
@@ -90,6 +91,12 @@ class Writing:
             if taken.ours:
                 held = await self.client.read(kind, ours["id"])
                 found = [held] if held is not None else []
+            elif self.intents is not None and is_unfindable(ours, taken) and (known is None or known.id == ours["id"]):
+                # What was never meant is not there.
+                if role not in absent and known is not None:
+                    await self._forget(role)
+                absent.add(role)
+                continue
             elif query(taken, ours) is None:
                 continue  # nobody can tell
             else:
@@ -274,6 +281,9 @@ class Writing:
             if taken is None or not taken.update:
                 left = left or (taken is None and withdrawn)
                 continue
+            if not known.sure and not taken.ours:
+                await self._forget(role)
+                continue
             for _ in range(MERGES):
                 try:
                     version, theirs = await self._retired(role, known, status, taken)
@@ -297,6 +307,13 @@ class Writing:
                 raise await self._too_busy(kind, known.id, known.digest)
         if left:
             self.troubles.append(not_taken_back())
+
+    async def _forget(self, role: str) -> None:
+        """Forget a create without an answer of what is to be taken back: a trouble unless a person has seen to it."""
+        if self.intents is not None and await self.intents.may_repeat():
+            del self.remotes[role]
+        else:
+            self.troubles.append(may_have_to_go())
 
     async def _too_busy(self, kind: str, resource_id: str, ours: str) -> Conflicting:
         found = await self.client.read(kind, resource_id)
