@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from service.domain.course import uuid5
 from service.outbound.careplan import WITHDRAWN
 from service.outbound.elements import COURSE_IDENTIFIER
 from service.outbound.identity import establish, find, token, without_id
@@ -25,9 +26,9 @@ async def add(at: Place, ours: Element, known: Remote | None, counter: int) -> F
     """
     kind = ours["resourceType"]
     if kind == "DocumentReference":
-        return await _edition(at, ours, known, counter)
+        return await _edition(at, ours, _seen(known, ours), counter)
     if kind == "Communication":
-        return None if known is not None else await establish(at, ours)
+        return None if _seen(known, ours) is not None else await establish(at, ours)
     recorded = [each for each in await find(at, ours) if _records_the_same(each.resource, ours)]
     if recorded:
         return recorded[0]
@@ -59,6 +60,14 @@ async def _edition(at: Place, ours: Element, known: Remote | None, counter: int)
     except Conflict:
         message = "The FHIR server holds an edition of the note twice. It is tried again by itself."
         raise Transient(CONFLICT, message) from None
+
+
+def _seen(known: Remote | None, ours: Element) -> Remote | None:
+    """Return what is known of a resource; None where all that is known is that it was meant, under an id of ours."""
+    if known is None or known.sure:
+        return known
+    course_id, _, role = ours["identifier"][0]["value"].partition("/")
+    return None if known.id == uuid5(course_id, role) else known
 
 
 def _latest(notes: list[Element]) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from service.domain.course import uuid5
 from service.outbound.elements import COURSE_IDENTIFIER
 from service.outbound.intents import UNANSWERED, meaning
-from service.outbound.ledger import Remote
+from service.outbound.ledger import Remote, localised
 from service.outbound.recording import Recording
 from service.outbound.terms import EVERYTHING, Taken, Versions
 from service.outbound.writing import Writing
@@ -27,9 +27,12 @@ if TYPE_CHECKING:
 
 CHANGED = Taken(ours=False, update=True, versions=Versions.NAMED)
 ADDED = replace(CHANGED, update=False)
-BLIND = replace(EVERYTHING, taken={"CarePlan": CHANGED, "Goal": CHANGED, "DocumentReference": ADDED})
+BLIND = replace(
+    EVERYTHING, taken={"CarePlan": CHANGED, "Goal": CHANGED, "DocumentReference": ADDED, "Communication": ADDED}
+)
 """Terms of a server that can't be searched, and chooses ids."""
 PLAN = {"resourceType": "CarePlan", "status": "entered-in-error"}
+NOTE = {"resourceType": "DocumentReference", "status": "current", "content": [{"attachment": {"data": "a"}}]}
 GOAL = {"resourceType": "Goal", "lifecycleStatus": "active"}
 COURSE = "6ff0cc4f-7d5c-5a2f-9e5b-3c1d8f4f5a10"
 OUTCOME = orjson.dumps({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": "transient"}]})
@@ -112,6 +115,40 @@ async def test_a_withdrawn_plan_that_was_never_meant_is_not_there(scene: Scene) 
     """Nothing is created to say that it was withdrawn."""
     assert {"careplan"} == await scene.writing.find_again([("careplan", ours(PLAN, "careplan"))])
     assert [] == codes(scene.writing)
+
+
+async def test_a_note_that_was_never_seen_there_is_replaced_by_none(scene: Scene) -> None:
+    """Its id is ours alone; the edition after one that was acknowledged replaces that one, whatever got lost since."""
+    await scene.lose("note", ours(NOTE, "note"))
+    for text in ("b", "c"):
+        scene.word.given = True
+        await scene.writing.bring_about("note", again(scene, text))
+    await scene.lose("note", again(scene, "d"))
+    scene.word.given = True
+    await scene.writing.bring_about("note", again(scene, "d"))
+
+    replaced = [each.get("relatesTo", [{}])[0].get("target") for each in scene.ehr.created]
+    (second, third) = [{"reference": f"DocumentReference/theirs-{number}"} for number in (1, 2)]
+    assert [None, None, second, third, third] == replaced
+
+
+def again(scene: Scene, text: str) -> dict[str, Any]:
+    """Return the note as it is sent after what is known of it."""
+    content = [{"attachment": {"data": text}}]
+    return localised(ours(NOTE | {"content": content}, "note"), {}, scene.writing.remotes["note"])
+
+
+async def test_a_message_that_may_have_been_sent_is_sent_once_a_person_says_so(scene: Scene) -> None:
+    """What was only meant is not taken for sent."""
+    message = ours({"resourceType": "Communication", "status": "completed"}, "message/a")
+    await scene.lose("message/a", message)
+    scene.word.given = True
+    await scene.writing.bring_about("message/a", message)
+    assert (2, "theirs-1", True) == (
+        len(scene.ehr.created),
+        scene.writing.remotes["message/a"].id,
+        scene.writing.remotes["message/a"].sure,
+    )
 
 
 def codes(writing: Writing) -> list[str]:
