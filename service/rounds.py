@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from service.rest.errors import Permanent, Transient
+from service.rest.errors import Transient
 from service.store.errors import is_transient
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Rounds:
         try:
             if await self._looked(stop):
                 self._since, self._began, self._after = self._began, None, ""
-        except (Transient, Permanent) as error:
+        except Transient as error:
             name = self._place.name
             log.warning("open Tasks can't be looked at; trying again later", destination=name, code=error.code)
         except Exception as error:

@@ -25,6 +25,7 @@ _TASK = "task/"
 _ASKED = "requested"
 _COMPLETED = "completed"
 _SEARCHED = frozenset({"identifier", "status", "_lastUpdated"})
+_PAGE = "100"  # Tasks on a page, where the server gives so many; 10 pages are read (`MOST_PAGES`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ async def completed_among(
 async def completed_since(client: FhirClient, taken: Taken | None, since: datetime | None) -> set[str] | None:
     """Return the ids of our Tasks that were completed since then, by one search.
 
-    None where `since` is, or the server does not state what the search needs. Raises Transient and Permanent.
+    None where `since` is, or the server does not state what the search needs, refuses it or finds too many: then only
+    reading each tells. Raises Transient.
     """
     if since is None or taken is None or not taken.searched_by >= _SEARCHED:
         return None
@@ -81,8 +83,14 @@ async def completed_since(client: FhirClient, taken: Taken | None, since: dateti
         "identifier": f"{COURSE_IDENTIFIER}|",
         "status": _COMPLETED,
         "_lastUpdated": f"ge{since.isoformat(timespec='seconds')}",
+        "_count": _PAGE,
     }
-    return {each.resource["id"] for each in await client.search("Task", params)}
+    try:
+        found = await client.search("Task", params)
+    except Permanent as error:
+        log.warning("completed Tasks can't be searched for; each is read", code=error.code)
+        return None
+    return {each.resource["id"] for each in found if isinstance(each.resource.get("id"), str)}
 
 
 def _told(task: Element, patient: str, prefix: str) -> Element:

@@ -131,7 +131,7 @@ class EhrDestination:
     async def completed_since(self, since: datetime | None) -> set[str] | None:
         """Return the ids of our Tasks completed there since then; None where only reading each can tell.
 
-        Raises Transient and Permanent.
+        Raises Transient.
         """
         terms = EVERYTHING if self._agreement is None else await self._agreement.terms()
         return await completed_since(self._client, terms.taken.get("Task"), since)

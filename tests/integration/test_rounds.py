@@ -16,7 +16,7 @@ from service.domain.mapping_files import vendor_profiles
 from service.outbound.agreement import Agreement
 from service.outbound.ehr import EhrDestination
 from service.outbound.ledger import Ledger, Remote, dump
-from service.rest.client import FhirClient
+from service.rest.client import MOST_PAGES, FhirClient
 from service.rounds import MOST_FAILED, OVERLAP, Rounds
 from service.store import Store
 from tests.charts import Charts, charts, fhir, status
@@ -178,3 +178,16 @@ async def test_a_task_that_can_not_be_read_is_read_again_where_others_are_search
     searched.ehr.refused = {"Task": fhir({"resourceType": "Bundle", "type": "searchset"})}
     assert ["b"] == await searched.look()
     assert [] == await searched.look()
+
+
+@pytest.mark.parametrize("pages", ["refused", "endless"])
+async def test_where_a_search_is_refused_or_finds_too_much_each_task_is_read(searched: Scene, pages: str) -> None:
+    """Else what was completed would wait for a search that only comes to find more."""
+    link = {"relation": "next", "url": f"{searched.ehr.base}/Task?page=next"}
+    endless = {"resourceType": "Bundle", "type": "searchset", "link": [link]}
+    searched.ehr.refused["Task"] = status(400) if pages == "refused" else fhir(endless)
+    searched.complete("b")
+    assert ["b"] == await searched.look()
+    assert ["100"] == parse_qs(searched.ehr.queries[0])["_count"]
+    assert [f"Task/{name}" for name in NAMES] == [each for each in searched.ehr.asked if each.startswith("Task/")]
+    assert (1 if pages == "refused" else MOST_PAGES) == len(searched.ehr.asked) - len(NAMES)
