@@ -2,7 +2,7 @@
 
 The audit trail in the store is whole without this. What can't be told waits, the first one first; no plan
 waits for it. A destination's mark moves on after each answer, so that a worker that ends tells at most one
-again.
+again. One that is refused for good is passed over where the destination takes others.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, cast
 import structlog
 
 from service.outbound.audit import Audited, Write
+from service.outbound.audit_route import NOT_TAKEN
 from service.rest.backoff import Backoff
-from service.rest.errors import Permanent, Transient
+from service.rest.errors import NEVER_RETRIED, Permanent, Transient
 from service.store.errors import is_transient
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from service.outbound.audit_route import AuditRoute
     from service.settings import Deliveries
     from service.store import Store
-    from service.store.values import AuditEntry, ClaimedAudit
+    from service.store.values import AuditEntry, ClaimedAudit, Untold
     from service.vitals import Vitals
 
 log = structlog.get_logger(__name__)
@@ -105,10 +106,10 @@ class AuditTeller:
         except Permanent as error:
             again = self._wait(error.code, None)
         except Exception as error:
-            # An AuditEvent that can't be made: the service goes on, and a person sees it.
+            # No AuditEvent can be made: the service goes on, and a person sees it.
             if is_transient(error):
                 raise
-            log.exception("an AuditEvent can't be told", destination=self._name, exc_info=error)
+            log.exception("no AuditEvent can be told", destination=self._name, exc_info=error)
             again = self._wait("failed", None)
         else:
             if not is_told:
@@ -117,17 +118,49 @@ class AuditTeller:
         return again is None and len(claimed.rows) == AT_ONCE
 
     async def _tell_all(self, claimed: ClaimedAudit, stop: asyncio.Event) -> bool:
-        """Return whether the lease held to the end."""
+        """Return whether the lease held to the end. Raises why the first was refused, where all of them were."""
+        takes_others = False
+        refused: list[tuple[int, Exception]] = []
         for each in claimed.rows:
             if stop.is_set():
                 break
             self._vitals.turn("audit")
-            await self._route.tell(audited(each.entry, each.patient, self._base))
-            self._counts(self._name, "told").inc()
-            self._failed = 0
-            if not await self._marks.told(claimed, each.entry.row):
-                return False
+            error = await self._refusal(each)
+            if error is not None:
+                refused.append((each.entry.row, error))
+            # Until one is taken, nobody can tell whether all would be refused: then nothing is passed over.
+            takes_others = takes_others or error is None or _code(error) == NEVER_RETRIED
+            if takes_others:
+                if not await self._marks.told(claimed, each.entry.row):
+                    return False
+                self._passed_over(refused)
+                refused = []
+        if refused:
+            raise refused[0][1]
         return True
+
+    async def _refusal(self, untold: Untold) -> Exception | None:
+        """Tell of a write; return why it is refused for good, None if it is not. Raises all that may pass by itself."""
+        try:
+            await self._route.tell(audited(untold.entry, untold.patient, self._base))
+        except Exception as error:
+            if isinstance(error, Transient) or is_transient(error) or _code(error) == NOT_TAKEN:
+                raise
+            return error
+        self._counts(self._name, "told").inc()
+        self._failed = 0
+        return None
+
+    def _passed_over(self, refused: list[tuple[int, Exception]]) -> None:
+        for row, error in refused:
+            self._counts(self._name, "refused").inc()
+            log.error(
+                "an AuditEvent is refused and passed over",
+                destination=self._name,
+                row=row,
+                code=_code(error),
+                exc_info=error,
+            )
 
     def _wait(self, code: str, retry_after: float | None) -> timedelta:
         """Return how long nobody tells this destination anything."""
@@ -142,3 +175,7 @@ class AuditTeller:
             wait_s=round(wait.total_seconds(), 1),
         )
         return wait
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, Permanent) else "failed"

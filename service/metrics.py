@@ -29,7 +29,7 @@ DELIVERY_OUTCOMES = ("delivered", "unchanged", "retried", "conflict", "ended-in-
 BREAKER_STATES = ("closed", "open", "half-open")
 FETCH_OUTCOMES = ("fetched", "gone", "known", "retried", "parked")
 """`gone`: the EHR has it no longer; `known`: the version that was named was read before."""
-AUDIT_OUTCOMES = ("told", "retried")
+AUDIT_OUTCOMES = ("told", "retried", "refused")
 LOOPS = ("intake", "fetching", "deliveries", "sweeper", "audit")
 _BATCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _DELIVERY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 from service.domain.forms import FHIR_BASE
 from service.outbound.audit import SUCCESS, Naming, audit_event
-from service.rest.answers import Refused
 from service.rest.client import Conflict
-from service.rest.errors import Permanent
+from service.rest.errors import NEVER_RETRIED, Permanent
 
 if TYPE_CHECKING:
     from service.outbound.agreement import Agreement
@@ -19,6 +18,9 @@ if TYPE_CHECKING:
 
 TAG_SYSTEM = f"{FHIR_BASE}/audit-row"
 """System of the tag by which a server that chooses ids finds an AuditEvent of ours: AuditEvent has no identifier."""
+
+NOT_TAKEN = "audit-not-taken"
+"""Code of a Permanent: the server takes no AuditEvents at all."""
 
 
 class AuditRoute:
@@ -39,11 +41,13 @@ class AuditRoute:
         taken = (await self._agreement.terms()).audit
         if taken is None:
             message = "The FHIR server takes no AuditEvents. Set audit_events = false, or have it take them."
-            raise Permanent("audit-not-taken", message)
+            raise Permanent(NOT_TAKEN, message)
         try:
             await self._sent(audit_event(told, self._naming(told)), taken, told)
-        except Refused:
-            # What it refers to may be gone by now.
+        except Permanent as error:
+            if error.code == NEVER_RETRIED:
+                raise
+            # What it refers to may be gone by now, or not ours to refer to.
             await self._sent(audit_event(told, Naming.IDENTIFIERS), taken, told)
 
     def _naming(self, told: Audited) -> Naming:
