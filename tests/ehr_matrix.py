@@ -71,9 +71,16 @@ CapabilityStatements the same command tells of those: `python -m tests.ehr_matri
 Whatever they add stays, and so does a status that they set: a plan ended, a Goal rejected, a Task taken up, a Flag
 ended. What they change of the service's own in a CarePlan, Goal, Task or Flag (an element, or an entry of it in a list)
 is put back once; changed again, it stays as they have it while the rest is kept current, and the course has a finding
-for information that names the element, until it is as the plan's again. Always put back are the narrative, for it tells
-all findings, what says whose and what a resource is, and the service's extensions. What a server makes of a resource by
-itself is told from an edit by reading it once more after the first write that puts something back.
+for information that names the element, until it is as the plan's again. Of an activity, a target, or a Goal within the
+CarePlan that is only so for its words, and what they add to them; it goes when the plan no longer has it. What a server
+makes of a resource by itself is told from an edit by reading it once more after a write that puts something back.
+
+Always put back, with the next write and without a finding:
+- a status by which nothing is ended, paused or taken up, such as a plan's `draft` or a Goal's `proposed`;
+- each session and other activity: that it is there, its status and time, what it is, its goals and outcomes;
+- of a target its due date; of a Goal within the CarePlan how far it is, and its targets;
+- the narrative, for it tells all findings, and the text of a plan-of-care note;
+- identifiers, what says whose and what a resource is, and the service's extensions.
 """
 
 

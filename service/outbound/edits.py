@@ -14,7 +14,7 @@ import orjson
 
 from service.outbound.careplan import WITHDRAWN
 from service.outbound.merging import STATUS
-from service.outbound.owned import LISTS, MARKED, VALUES, is_our_note, items, key, part
+from service.outbound.owned import LISTS, MARKED, STATE, VALUES, items, key, part, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,8 +26,6 @@ _KINDS = frozenset({"CarePlan", "Goal", "Task", "Flag"})
 _ALWAYS_OURS = frozenset({"text", "intent", "subject", "for", "focus", "basedOn", "identifier", "extension"})
 """Put back whatever happens: the narrative tells all that was found, these say whose and what a resource is, and no
 clinician is shown our extensions."""
-_WHOLE = frozenset({"contained", "activity", "target"})
-"""Lists whose entries say more than what they are known by."""
 _HASH_BYTES = 6
 
 
@@ -38,10 +36,8 @@ class Mark(StrEnum):
     """It was edited once, and is ours again."""
     LEFT = "left"
     """It was edited once more: it is a clinician's, until it says what ours says."""
-    THEIRS = "theirs"
-    """It was left so, and the plan no longer has it."""
     RESHAPED = "reshaped"
-    """The server does not give it back as it was sent: whether it was edited, nobody can tell."""
+    """The server does not give it back as it was sent: whether it was edited, nobody can tell. Until it does."""
 
 
 def sent(ours: Element) -> tuple[str, ...]:
@@ -84,31 +80,48 @@ def judged(ours: Element, remote: Element, known: Remote | None, *, is_our_versi
     told_apart = not _lacks_ids(remote)
     marks: dict[str, Mark | None] = {}
     for each in _parts(ours, wanted):
-        there = held.get(each, "")
+        there, name = held.get(each, ""), each.partition("/")[0]
         is_ours = there == wanted.get(each, "") or there in before.get(each, nothing)
-        if each.startswith("activity/"):
-            is_ours = is_ours or not told_apart
-        marks[each] = _mark(known.marks.get(each), is_ours=is_ours, is_our_version=is_our_version, counts=bool(before))
-    for each in kept(known.marks) - marks.keys():
-        marks[each] = Mark.THEIRS if each in held else None
+        if name in STATE:  # an entry that says how things stand is put back whenever it is missing
+            is_ours = is_ours or not there or (name == "activity" and not told_apart)
+        mark = known.marks.get(each)
+        # Of two that may be there, what the server made of the other was never seen.
+        is_sure = mark is not Mark.PUT_BACK or len(before.get(each, nothing)) == 1
+        counts = bool(before) and is_sure
+        marks[each] = _mark(mark, is_ours=is_ours, is_our_version=is_our_version, counts=counts)
     return {each: mark for each, mark in sorted(marks.items()) if mark is not None}
 
 
-def settled(ours: Element, again: Element, marks: Mapping[str, Mark]) -> dict[str, Mark]:
-    """Return the marks once it has been seen what the server makes of ours: what still differs is its own doing."""
+def settled(ours: Element, again: Element, marks: Mapping[str, Mark], *, is_our_version: bool) -> dict[str, Mark]:
+    """Return the marks once it has been seen what the server makes of ours: what still differs is its own doing.
+
+    Where somebody may have written since, nobody can tell, and what differs counts for nothing.
+    """
     wanted, held = _hashes(ours), _hashes(again)
-    differing = {each for each in _parts(ours, wanted) if held.get(each, "") != wanted.get(each, "")}
-    return dict(sorted((dict(marks) | dict.fromkeys(differing - kept(marks), Mark.RESHAPED)).items()))
+    differing = {each for each in _parts(ours, wanted) if held.get(each, "") != wanted.get(each, "")} - kept(marks)
+    if is_our_version:
+        return dict(sorted({**marks, **dict.fromkeys(differing, Mark.RESHAPED)}.items()))
+    return {each: mark for each, mark in marks.items() if mark is not Mark.PUT_BACK or each not in differing}
 
 
-def newly_put_back(before: Mapping[str, Mark], marks: Mapping[str, Mark]) -> frozenset[str]:
-    """Return the parts that are put back for the first time."""
-    return frozenset(each for each, mark in marks.items() if mark is Mark.PUT_BACK and each not in before)
+def is_unseen(ours: Element, known: Remote, marks: Mapping[str, Mark]) -> bool:
+    """Return whether a part is put back of which it was never seen what the server makes of it as it is sent."""
+    wanted, before = _hashes(ours), _by_part(known.hashes)
+    return any(
+        known.marks.get(each) is not Mark.PUT_BACK or before.get(each, {""}) != {wanted.get(each, "")}
+        for each, mark in marks.items()
+        if mark is Mark.PUT_BACK
+    )
+
+
+def once_ours(known: Remote) -> tuple[str, ...]:
+    """Return the keys and parts of the list entries that we sent before."""
+    return (*known.entries, *map(_part_of, known.hashes))
 
 
 def kept(marks: Mapping[str, Mark]) -> frozenset[str]:
     """Return the parts that stay as the server has them."""
-    return frozenset(each for each, mark in marks.items() if mark in {Mark.LEFT, Mark.THEIRS})
+    return frozenset(each for each, mark in marks.items() if mark is Mark.LEFT)
 
 
 def edited(kind: str, marks: Mapping[str, Mark]) -> tuple[str, ...]:
@@ -117,13 +130,9 @@ def edited(kind: str, marks: Mapping[str, Mark]) -> tuple[str, ...]:
 
 
 def _mark(before: Mark | None, *, is_ours: bool, is_our_version: bool, counts: bool) -> Mark | None:
-    if before is Mark.RESHAPED:
-        return before
     if is_ours:
         return before if before is Mark.PUT_BACK else None
-    if before in {Mark.LEFT, Mark.THEIRS}:
-        return Mark.LEFT
-    if not counts:
+    if before in {Mark.LEFT, Mark.RESHAPED} or not counts:
         return before
     if is_our_version:
         return Mark.RESHAPED
@@ -153,13 +162,7 @@ def _hashes(resource: Element) -> dict[str, str]:
 
 
 def _content(name: str, entry: object) -> object:
-    if name not in _WHOLE or not isinstance(entry, dict):
-        return key(entry)
-    if name != "activity":
-        return entry
-    # Notes that others put on an activity of ours are theirs, and no edit of it.
-    notes = [note for note in items(entry.get("progress")) if is_our_note(note)]
-    return {**{inner: value for inner, value in entry.items() if inner != "progress"}, "progress": notes}
+    return words(name, entry) if name in STATE and isinstance(entry, dict) else key(entry)
 
 
 def _hash(value: object) -> str:

@@ -8,10 +8,21 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from service.outbound.careplan import WITHDRAWN_TEXT
-from service.outbound.owned import LISTS, MARKED, VALUES, entries, is_our_note, items, key, part
+from service.outbound.owned import (
+    LISTS,
+    MARKED,
+    STATE,
+    VALUES,
+    entries,
+    is_our_note,
+    items,
+    key,
+    part,
+    with_words,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
     from service.outbound.elements import Element
 
@@ -80,9 +91,10 @@ def merge(  # noqa: PLR0913 - the last four are what is remembered, each by its 
 ) -> Merged:
     """Return what the server should hold: our elements as they are, everything else as it stands there.
 
-    `sent` are the keys of the list entries that we sent before, `asked` the status that we asked for
+    `sent` are the keys or parts of the list entries that we sent before, `asked` the status that we asked for
     before; None if nothing is known of it. `theirs` is the status that a clinician had set by then: it stays theirs
-    when ours became the same. `kept` are parts of ours (`edits.py`) that stay as they stand there.
+    when ours became the same. `kept` are parts of ours (`edits.py`) that stay as they stand there, but for what
+    `owned.STATE` names.
     """
     kind = ours["resourceType"]
     resource = dict(remote)
@@ -100,6 +112,10 @@ def merge(  # noqa: PLR0913 - the last four are what is remembered, each by its 
             resource[name] = combined
         else:
             resource.pop(name, None)
+    if "contained" in LISTS[kind] and ("contained" in resource or "contained" in remote):
+        resource["contained"] = _referred_to(resource, remote, withdrawn=ours["status"] == _ENTERED_IN_ERROR)
+        if not resource["contained"]:
+            del resource["contained"]
     resource["meta"] = _meta(ours["meta"], remote.get("meta"))
     respected, wanted, there = None, None, None
     if (status_element := STATUS.get(kind)) is not None:
@@ -162,25 +178,63 @@ def _status(kind: str, wanted: str, remote: object, asked: str | None) -> tuple[
 def _combined(
     name: str, ours: list[Element], remote: list[Any], mine: Collection[str], kept: Collection[str]
 ) -> list[Any]:
-    """Return our entries, then those of others; where they are kept as they stand there, ours too."""
+    """Return our entries, then those of others; of ours that are kept, the words that stand there, or none."""
     marked, own = MARKED.get(name), {part(name, entry) for entry in ours}
-
-    def is_ours(entry: Element, named: str) -> bool:
-        return named in own or (marked(entry) if marked else f"{name}:{key(entry)}" in mine)
-
-    there, others = dict[str, Any](), []
+    there: dict[str, Element] = {}
+    others = []
     for entry in remote:
         named = part(name, entry)
-        if named in kept and named in own:
-            there.setdefault(named, entry)
-        elif named in kept or not isinstance(entry, dict) or not is_ours(entry, named):
+        if not isinstance(entry, dict):
             others.append(entry)
-    current = _with_notes(ours, remote) if name == "activity" else ours
-    standing = [(part(name, entry), entry) for entry in current]
-    return [
-        *(there.get(named, entry) for named, entry in standing if named in there or named not in kept),
-        *others,
+        elif named in own:
+            there.setdefault(named, entry)
+        elif named not in mine and not (marked(entry) if marked else f"{name}:{key(entry)}" in mine):
+            others.append(entry)
+    combined: list[Any] = []
+    for entry in _with_notes(ours, remote) if name == "activity" else ours:
+        named = part(name, entry)
+        if named not in kept:
+            combined.append(entry)
+        elif name in STATE:
+            combined.append(with_words(name, entry, there.get(named, entry)))
+    return combined + others
+
+
+def _referred_to(resource: Element, remote: Element, *, withdrawn: bool) -> list[Any]:
+    """Return what a resource is to contain: of our Goals those that it refers to; FHIR has it so.
+
+    One that the plan no longer has stays while something of others refers to it, with a status that says so.
+    """
+    is_ours, held = MARKED["contained"], items(resource.get("contained"))
+    others = [each for each in held if not (isinstance(each, dict) and is_ours(each))]
+    referred = set(_local({**resource, "contained": others}))
+    current = [each for each in held if each in others or f"#{each.get('id')}" in referred]
+    there = {each.get("id") for each in held if isinstance(each, dict)}
+    before = [
+        _no_longer(each, withdrawn=withdrawn)
+        for each in items(remote.get("contained"))
+        if isinstance(each, dict) and is_ours(each) and each.get("id") not in there
     ]
+    return [*current, *(each for each in before if f"#{each.get('id')}" in referred)]
+
+
+def _no_longer(goal: Element, *, withdrawn: bool) -> Element:
+    if not withdrawn:
+        return goal | {STATUS["Goal"]: RETIRED["Goal"]}
+    named = {name: goal[name] for name in _NAMING if name in goal}
+    return named | {STATUS["Goal"]: _ENTERED_IN_ERROR, _SAYING["Goal"]: {"text": "Entered in error"}}
+
+
+def _local(value: object) -> Iterator[str]:
+    """Yield every reference to something contained, `#id`."""
+    if isinstance(value, dict):
+        if isinstance(reference := value.get("reference"), str) and reference.startswith("#"):
+            yield reference
+        for inner in value.values():
+            yield from _local(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _local(inner)
 
 
 def _with_notes(ours: list[Element], remote: list[Any]) -> list[Element]:

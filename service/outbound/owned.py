@@ -61,6 +61,40 @@ LISTS = {
 }
 """Lists in which entries that others added stay beside ours, by resource type."""
 _BY_ID = frozenset({"contained", "activity"})
+STATE = {
+    "contained": frozenset(
+        {
+            "resourceType",
+            "id",
+            "extension",
+            "identifier",
+            "lifecycleStatus",
+            "achievementStatus",
+            "subject",
+            "statusDate",
+            "target",
+        }
+    ),
+    "activity": frozenset({"id", "extension", "outcomeReference", "progress", "reference"}),
+    "target": frozenset({"measure", "dueDate"}),
+}
+"""Lists whose entries say more than what they are known by, and what in them is ours whatever a clinician makes of the
+rest, there or not: how things stand, and when."""
+_STATE_OF_DETAIL = frozenset(
+    {
+        "extension",
+        "kind",
+        "code",
+        "goal",
+        "status",
+        "statusReason",
+        "doNotPerform",
+        "scheduledTiming",
+        "scheduledPeriod",
+        "scheduledString",
+    }
+)
+"""The same of an activity's `detail`."""
 
 
 def entries(ours: Element) -> tuple[str, ...]:
@@ -80,6 +114,24 @@ def part(name: str, entry: object) -> str:
     """
     named = entry.get("id") if name in _BY_ID and isinstance(entry, dict) else key(entry)
     return f"{name}/{blake2b(str(named).encode(), digest_size=4).hexdigest()}"
+
+
+def words(name: str, entry: Element) -> Element:
+    """Return what a clinician may make theirs in an entry of a list in `STATE`: its words, and what they add to it."""
+    said = {inner: value for inner, value in entry.items() if inner not in STATE[name]}
+    if isinstance(detail := said.get("detail"), dict):
+        said["detail"] = {inner: value for inner, value in detail.items() if inner not in _STATE_OF_DETAIL}
+    return said
+
+
+def with_words(name: str, ours: Element, theirs: Element) -> Element:
+    """Return our entry of such a list with the words that are a clinician's."""
+    said = words(name, theirs)
+    if name == "activity":
+        told = {inner: value for inner, value in ours["detail"].items() if inner in _STATE_OF_DETAIL}
+        detail = said.get("detail")
+        said["detail"] = {**detail, **told} if isinstance(detail, dict) else told
+    return said | {inner: value for inner, value in ours.items() if inner in STATE[name]}
 
 
 def is_our_note(note: object) -> bool:
@@ -116,7 +168,7 @@ def _systems(concept: object) -> Iterable[object]:
 
 
 def key(entry: object) -> str:
-    """Return what names a list entry: what it refers to, else its codes, else its whole content."""
+    """Return what names a list entry: what it refers to, else its codes, else its content; of a target its measure."""
     if not isinstance(entry, dict):
         return str(entry)
     reference = entry.get("reference")
@@ -132,7 +184,9 @@ def key(entry: object) -> str:
         return "+".join(sorted(f"{c.get('system')}|{c.get('code')}" for c in codings if isinstance(c, dict)))
     if "system" in entry or "code" in entry:
         return f"{entry.get('system')}|{entry.get('code')}"
-    return "" if set(entry) == {"dueDate"} else orjson.dumps(entry, option=orjson.OPT_SORT_KEYS).decode()
+    # A target is the same one whenever it is due.
+    content = entry["measure"] if "measure" in entry else {k: each for k, each in entry.items() if k != "dueDate"}
+    return orjson.dumps(content, option=orjson.OPT_SORT_KEYS).decode() if content else ""
 
 
 MARKED = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from service.outbound.acts import Act, act_of, is_told
 from service.outbound.additions import add
 from service.outbound.careplan import WITHDRAWN
-from service.outbound.edits import Mark, edited, either, judged, kept, newly_put_back, remembered, sent, settled
+from service.outbound.edits import Mark, edited, either, is_unseen, judged, kept, once_ours, remembered, sent, settled
 from service.outbound.identity import Place, establish, find, query
 from service.outbound.intents import is_unfindable, may_have_to_go, meaning
 from service.outbound.ledger import Remote, digest, type_of
@@ -127,7 +127,8 @@ class Writing:
             except Conflict:
                 pass
             else:
-                self.remotes[role] = replace(_remote(ours, version, foreign=False), marks=known.marks)
+                marks = await self._looked_at_again(ours, version, known, known.marks)
+                self.remotes[role] = replace(_remote(ours, version, foreign=False), marks=marks)
                 return
         for _ in range(MERGES):
             try:
@@ -201,7 +202,7 @@ class Writing:
         merged = merge(
             ours,
             found.resource,
-            sent=known.entries if known else (),
+            sent=once_ours(known) if known else (),
             asked=known.status if known else None,
             theirs=known.theirs if known else "",
             kept=kept(marks),
@@ -220,7 +221,7 @@ class Writing:
             version = await self.client.put(
                 merged.resource, if_match=_matched(found, taken), request_id=self.request_id
             )
-            marks = await self._looked_at_again(ours, version, known.marks if known else {}, marks)
+            marks = await self._looked_at_again(ours, version, known, marks)
         if merged.respected is not None:
             self.respected.append(f"{role} {merged.respected}")
         return replace(
@@ -231,19 +232,16 @@ class Writing:
         )
 
     async def _looked_at_again(
-        self, ours: Element, version: str | None, before: Mapping[str, Mark], marks: Mapping[str, Mark]
+        self, ours: Element, version: str | None, known: Remote | None, marks: Mapping[str, Mark]
     ) -> Mapping[str, Mark]:
-        """Return the marks after a write: what is put back for the first time, and was no edit, is the server's doing.
-
-        Where somebody has written in between nobody can tell, and nothing is counted.
-        """
-        first = newly_put_back(before, marks)
-        if not first:
+        """Return the marks after a write: what was put back and is not as it was sent is the server's doing."""
+        if known is None or not is_unseen(ours, known, marks):
             return marks
         again = await self.client.read(ours["resourceType"], ours["id"])
-        if again is None or (version is not None and again.version != version):
-            return {part: mark for part, mark in marks.items() if part not in first}
-        return settled(ours, again.resource, marks)
+        if again is None:
+            return {part: mark for part, mark in marks.items() if mark is not Mark.PUT_BACK}
+        is_our_version = version is not None and again.version == version
+        return settled(ours, again.resource, marks, is_our_version=is_our_version)
 
     def _note(self, role: str, resource: Element, known: Remote | None, status: str, elements: tuple[str, ...]) -> None:
         """Note what a clinician did since, or took back; before a write of ours moves version and time."""

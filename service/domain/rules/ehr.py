@@ -29,12 +29,12 @@ _ENDED = {
 """What was done, by the status there: those of a CarePlan and of a Goal by which it goes on no longer."""
 _ELEMENTS = {
     "achievementStatus": "how far it is achieved",
-    "activity": "a session or another activity",
+    "activity": "the words of a session or another activity",
     "addresses": "the conditions that it addresses",
     "authoredOn": "its date",
     "category": "its category",
     "code": "what it is about",
-    "contained": "a goal within it",
+    "contained": "the words of a goal within it",
     "contributor": "who contributed",
     "created": "its date",
     "description": "its description",

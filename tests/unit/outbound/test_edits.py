@@ -10,10 +10,11 @@ import pytest
 from msgspec.structs import replace
 
 from service.outbound.careplan import render
-from service.outbound.edits import Mark, edited, either, judged, kept, newly_put_back, remembered, sent, settled
+from service.outbound.edits import Mark, edited, either, is_unseen, judged, kept, once_ours, remembered, sent, settled
+from service.outbound.elements import COURSE_IDENTIFIER
 from service.outbound.ledger import Remote
 from service.outbound.merging import merge
-from service.outbound.owned import part
+from service.outbound.owned import entries, part
 from tests import courses
 from tests.courses import SAFETY
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Resource = dict[str, Any]
 CONDITION = {"reference": "Condition/c-1"}
+PHQ_9 = {"coding": [{"system": "http://loinc.org", "code": "44261-6"}]}
 
 
 @pytest.fixture
@@ -68,7 +70,8 @@ def test_an_edit_is_put_back_once_then_left_until_it_is_ours_again(ours: Resourc
     theirs = ours | {"title": "Talking therapy"}
     once = look(ours, theirs)
     assert {"title": Mark.PUT_BACK} == once
-    assert frozenset({"title"}) == newly_put_back({}, once)
+    assert is_unseen(ours, knows(ours), once)
+    assert not is_unseen(ours, knows(ours, once), once)
     assert (frozenset(), ()) == (kept(once), edited("CarePlan", once))
     assert once == look(ours, ours, marks=once)
     again = look(ours, ours | {"title": "Theirs"}, marks=once)
@@ -110,14 +113,74 @@ def test_after_a_lost_answer_either_of_two_may_be_there(ours: Resource) -> None:
 
 
 def test_an_altered_activity_is_an_edit_and_notes_on_it_are_none(ours: Resource) -> None:
-    """Of that one alone; and one that is gone as well."""
+    """Of that one alone."""
     third = part("activity", ours["activity"][3])
     assert {third: Mark.PUT_BACK} == look(ours, activity(ours, 3, description="With the partner"))
-    gone = ours | {"activity": [*ours["activity"][:3], *ours["activity"][4:]]}
-    assert {third: Mark.LEFT} == look(ours, gone, marks={third: Mark.PUT_BACK})
     noted = copy.deepcopy(ours)
     noted["activity"][3]["progress"] = [*noted["activity"][3].get("progress", []), {"text": "Went well"}]
     assert {} == look(ours, noted | {"activity": [*noted["activity"], {"detail": {"status": "completed"}}]})
+
+
+@pytest.mark.parametrize("marks", [Mark.PUT_BACK, Mark.LEFT])
+def test_a_session_that_was_taken_away_is_put_back_each_time(marks: Mark, ours: Resource) -> None:
+    """How many were held stands in the chart, whatever became of its words."""
+    third = part("activity", ours["activity"][3])
+    gone = ours | {"activity": [*ours["activity"][:3], *ours["activity"][4:]]}
+    found = look(ours, gone, marks={third: marks})
+    assert Mark.LEFT not in found.values()
+    assert ours["activity"] == merge(ours, gone, sent=(), asked="active", kept=kept(found)).resource["activity"]
+    assert ours["activity"] == merge(ours, gone, sent=(), asked="active", kept=frozenset({third})).resource["activity"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"status": "cancelled"},
+        {"scheduledPeriod": {"start": "2030-01-01"}},
+        {"scheduledString": "Some day"},
+        {"statusReason": {"text": "Ill"}},
+        {"doNotPerform": True},
+        {"code": {"text": "Walk"}},
+        {"goal": [{"reference": "Goal/theirs"}]},
+    ],
+)
+def test_what_a_session_is_and_how_it_stands_is_always_ours(changed: Resource, ours: Resource) -> None:
+    """No edit, whatever they make of it; and where its words are left, the rest of it goes on."""
+    third = part("activity", ours["activity"][3])
+    assert {} == look(ours, activity(ours, 3, **changed))
+    theirs = activity(ours, 3, description="Theirs", location={"display": "Room 2"}, **changed)
+    theirs["activity"][3] |= {"outcomeReference": [{"reference": "Observation/theirs"}]}
+    assert {third: Mark.LEFT} == look(ours, theirs, marks={third: Mark.LEFT})
+    now = activity(ours, 3, status="completed", scheduledPeriod={"start": "2026-04-04"})
+    held = merge(now, theirs, sent=(), asked="active", kept=frozenset({third})).resource["activity"]
+    words = {"description": "Theirs", "location": {"display": "Room 2"}}
+    assert now["activity"][3] | {"detail": now["activity"][3]["detail"] | words} == held[3]
+    assert [*now["activity"][:3], *now["activity"][4:]] == [*held[:3], *held[4:]]
+
+
+def test_of_a_target_that_is_left_the_due_date_goes_on(plan: dict[str, Resource]) -> None:
+    """What is aimed at is theirs, by when it is due is not."""
+    goal = plan["goal/phq-9"]
+    (target,) = goal["target"]
+    aim = {"detailInteger": 7}
+    theirs = goal | {"target": [{"measure": target["measure"], "dueDate": "2030-01-01"} | aim]}
+    marks = {part("target", target): Mark.LEFT}
+    assert marks == look(goal, theirs, marks=marks)
+    now = goal | {"target": [target | {"dueDate": "2026-12-24"}]}
+    held = merge(now, theirs, sent=(), asked="active", kept=frozenset(marks)).resource["target"]
+    assert [{"measure": target["measure"], "dueDate": "2026-12-24"} | aim] == held
+    later = goal | {"target": [target | {"dueDate": "2030-01-01"}]}
+    assert {} == look(goal, later)
+
+
+def test_a_target_whose_measure_has_no_code_is_the_same_whenever_it_is_due() -> None:
+    """It stands once, current, and what was left of it stays left."""
+    measure = {"text": "Sleep total score"}
+    names = {part("target", {"measure": measure, "dueDate": each, "detailInteger": 7}) for each in ("2026", "2027")}
+    assert {part("target", {"measure": measure})} == names
+    assert part("target", {"measure": {"text": "Other"}}) not in names
+    assert part("target", {"dueDate": "2026"}) == part("target", {"dueDate": "2027"})
+    assert part("target", {"detailString": "Walk", "dueDate": "2026"}) != part("target", {"dueDate": "2027"})
 
 
 def test_an_activity_whose_code_was_changed_is_still_ours(ours: Resource) -> None:
@@ -138,27 +201,72 @@ def test_what_is_left_stays_in_its_place_and_the_rest_is_current(ours: Resource,
     """An element, an entry that was altered, one that was taken away; with what others added beside them."""
     theirs = activity(ours, 3, description="With the partner") | {"title": "Theirs", "addresses": []}
     theirs["activity"].append({"detail": {"status": "not-started", "description": "Walk"}})
-    marks = dict.fromkeys(("title", part("activity", ours["activity"][3]), part("addresses", CONDITION)), Mark.LEFT)
+    third = part("activity", ours["activity"][3])
+    marks = dict.fromkeys(("title", third, part("addresses", CONDITION)), Mark.LEFT)
     now = render(courses.course(held=10, conditions=("Condition/c-1",)), mappings).resources[0][1]
     assert marks == look(now, theirs, knows(ours, marks))
     held = merge(now, theirs, sent=(), asked="active", kept=kept(marks)).resource
     assert ("Theirs", now["description"], now["text"]) == (held["title"], held["description"], held["text"])
     assert "addresses" not in held
-    expected = [*now["activity"][:3], theirs["activity"][3], *now["activity"][4:], theirs["activity"][-1]]
-    assert expected == held["activity"]
+    expected = activity(now, 3, description="With the partner")["activity"]
+    assert [*expected, theirs["activity"][-1]] == held["activity"]
 
 
-def test_an_entry_that_was_left_and_that_the_plan_no_longer_has_is_theirs(ours: Resource) -> None:
-    """It stays, and there is nothing more to tell; if the plan has it again, it is left as before."""
-    name = part("activity", ours["activity"][3])
-    theirs = activity(ours, 3, description="With the partner")
+@pytest.mark.parametrize("changed", [{}, {"code": {"text": "Walk"}}])
+def test_an_entry_that_was_left_and_that_the_plan_no_longer_has_is_removed(changed: Resource, ours: Resource) -> None:
+    """As any other of ours, by its code or its id: a session that was not held must not stand there."""
+    third = part("activity", ours["activity"][3])
+    theirs = activity(ours, 3, description="With the partner", **changed)
     now = ours | {"activity": ours["activity"][:3]}
-    marks = look(now, theirs, marks={name: Mark.LEFT})
-    assert ({name: Mark.THEIRS}, ()) == (marks, edited("CarePlan", marks))
-    held = merge(now, theirs, sent=(), asked="active", kept=kept(marks)).resource
-    assert [*now["activity"], theirs["activity"][3]] == held["activity"]
-    assert {name: Mark.LEFT} == look(ours, held, knows(now, marks))
-    assert {} == look(now, now, knows(now, marks))
+    known = knows(ours, {third: Mark.LEFT})
+    marks = look(now, theirs, known)
+    assert {} == marks
+    held = merge(now, theirs, sent=once_ours(known), asked="active", kept=kept(marks)).resource
+    assert now["activity"] == held["activity"]
+
+
+def contained(ours: Resource, *, within: bool = True) -> Resource:
+    """Return our CarePlan with a Goal within it, or as it is once the plan has that no longer."""
+    goal = {
+        "resourceType": "Goal",
+        "id": "g-1",
+        "identifier": [{"system": COURSE_IDENTIFIER, "value": "g-1"}],
+        "lifecycleStatus": "active",
+        "achievementStatus": {"text": "improving"},
+        "description": {"text": "Ours"},
+        "target": [{"dueDate": "2026-08-01"}],
+    }
+    held = {"contained": [goal], "goal": [{"reference": "#g-1"}]} if within else {}
+    return {name: value for name, value in ours.items() if name != "goal"} | held
+
+
+def test_of_a_contained_goal_that_is_left_only_the_words_are_theirs(ours: Resource) -> None:
+    """How far it is, and by when, goes on."""
+    now = contained(ours)
+    theirs = copy.deepcopy(now)
+    theirs["contained"][0] |= {"description": {"text": "Theirs"}, "lifecycleStatus": "on-hold", "target": []}
+    theirs["contained"][0] |= {"achievementStatus": {"text": "achieved"}, "statusDate": "2030-01-01"}
+    marks = look(now, theirs, marks={part("contained", now["contained"][0]): Mark.LEFT})
+    (held,) = merge(now, theirs, sent=(), asked="active", kept=kept(marks)).resource["contained"]
+    assert now["contained"][0] | {"description": {"text": "Theirs"}} == held
+
+
+def test_what_is_contained_goes_with_what_refers_to_it(ours: Resource) -> None:
+    """When the plan has it no longer, or what referred to it was left as taken away; no reference leads nowhere."""
+    now, gone = contained(ours), contained(ours, within=False)
+    held = merge(gone, now, sent=entries(now), asked="active").resource
+    assert ([], []) == (held.get("contained", []), held.get("goal", []))
+    walk = {"detail": {"status": "not-started", "goal": [{"reference": "#g-1"}]}}
+    theirs = now | {"activity": [*now["activity"], walk]}
+    held = merge(gone, theirs, sent=entries(now), asked="active").resource
+    assert [now["contained"][0] | {"lifecycleStatus": "cancelled"}] == held["contained"]
+    withdrawn = gone | {"status": "entered-in-error"}
+    (blank,) = merge(withdrawn, theirs, sent=entries(now), asked="active").resource["contained"]
+    assert ("entered-in-error", {"text": "Entered in error"}) == (blank["lifecycleStatus"], blank["description"])
+    assert "target" not in blank
+    left = frozenset({part("goal", {"reference": "#g-1"})})
+    unreferred = merge(now, now | {"goal": []}, sent=entries(now), asked="active", kept=left).resource
+    assert not {"contained", "goal"} & unreferred.keys()
 
 
 def test_what_the_server_makes_of_ours_is_never_an_edit(ours: Resource) -> None:
@@ -170,9 +278,31 @@ def test_what_the_server_makes_of_ours_is_never_an_edit(ours: Resource) -> None:
     theirs = shaped | {"description": "Theirs"}
     both = look(ours, theirs)
     assert {"title": Mark.PUT_BACK, "description": Mark.PUT_BACK} == both
-    assert {"title": Mark.RESHAPED, "description": Mark.PUT_BACK} == settled(ours, shaped, both)
+    assert {"title": Mark.RESHAPED, "description": Mark.PUT_BACK} == settled(ours, shaped, both, is_our_version=True)
     left = {"description": Mark.LEFT}
-    assert left | {"title": Mark.RESHAPED} == settled(ours, theirs, left)
+    assert left | {"title": Mark.RESHAPED} == settled(ours, theirs, left, is_our_version=True)
+
+
+def test_what_a_server_made_of_ours_is_over_when_it_holds_what_was_sent(ours: Resource) -> None:
+    """Another value, which it takes as it is: from then on edits of it count."""
+    assert {} == look(ours, ours, marks={"title": Mark.RESHAPED})
+
+
+def test_where_somebody_may_have_written_meanwhile_what_differs_counts_for_nothing(ours: Resource) -> None:
+    """What is as it was sent was surely put back."""
+    marks = dict.fromkeys(("description", "title"), Mark.PUT_BACK)
+    again = ours | {"title": "Whose?"}
+    assert {"description": Mark.PUT_BACK} == settled(ours, again, marks, is_our_version=False)
+
+
+def test_a_value_that_was_never_seen_after_it_was_sent_is_looked_at(ours: Resource) -> None:
+    """Put back long ago, and another one since: what the server makes of that is no second edit."""
+    marks = {"title": Mark.PUT_BACK}
+    now = ours | {"title": "Ours, later"}
+    assert is_unseen(now, knows(ours, marks), marks)
+    known = dataclasses.replace(knows(ours, marks), hashes=either(sent(ours), now))
+    assert is_unseen(now, known, marks)
+    assert marks == look(now, ours | {"title": "OURS, LATER"}, known)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +325,7 @@ def test_what_is_always_ours_and_what_is_not_ours_is_no_edit(theirs: Resource, o
 @pytest.mark.parametrize(
     ("role", "element", "value"),
     [
-        ("goal/phq-9", "target", [{"measure": {"text": "Sleep"}, "detailInteger": 7}]),
+        ("goal/phq-9", "target", [{"measure": PHQ_9, "detailInteger": 7}]),
         ("goal/phq-9", "achievementStatus", {"text": "Achieved, they say"}),
         (f"task/{SAFETY.id}", "priority", "routine"),
         (f"task/{SAFETY.id}", "restriction", {"period": {"end": "2027-01-01"}}),

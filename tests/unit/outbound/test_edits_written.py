@@ -114,3 +114,29 @@ async def test_all_that_can_be_edited_is_written_again_after_an_attempt_that_was
     known, _ = await deliver(ehr, plan(), forgotten)
     assert ("Session 0", {}) == (ehr.resources[PATH]["description"], known.marks)
     assert sent(plan()) == known.hashes
+
+
+async def test_what_a_server_makes_of_a_later_value_is_no_second_edit(ehr: Charts) -> None:
+    """The title was put back long ago; the next one the server takes in its own way, and somebody adds a note."""
+    known = await put_back(ehr)
+    ehr.stores = lambda body: body | {"title": body["title"][:12]}
+    known, _ = await deliver(ehr, plan(2) | {"title": "Psychotherapy, later"}, known)
+    edit(ehr, note=[{"text": THEIRS}])
+    known, writing = await deliver(ehr, plan(3) | {"title": "Psychotherapy, later"}, known)
+    assert ({"title": Mark.RESHAPED}, []) == (known.marks, list(writing.acts.values()))
+    ehr.stores = dict
+    known, _ = await deliver(ehr, plan(4) | {"title": "Psychotherapy, later"}, known)
+    edit(ehr, note=[])
+    known, _ = await deliver(ehr, plan(5) | {"title": "Psychotherapy, later"}, known)
+    assert {} == known.marks
+
+
+async def test_without_a_version_what_is_not_as_it_was_sent_counts_for_nothing(ehr: Charts) -> None:
+    """Somebody may have written before the look: it is put back again, and is not taken for the server's doing."""
+    known = await put_back(ehr)
+    known = replace(known, marks={})
+    edit(ehr, title=THEIRS)
+    ehr.names_versions = False
+    ehr.stores = lambda body: body | {"title": "Theirs at once"}
+    known, _ = await deliver(ehr, plan(2), known)
+    assert {} == known.marks
