@@ -200,12 +200,19 @@ def task(course: str, finding: str, at: datetime, *, status: str = "completed") 
 
 
 def act(
-    role: str, status: str, at: datetime, *, course: str = "", version: int = 1, edited: tuple[str, ...] = ()
+    role: str,
+    status: str,
+    at: datetime,
+    *,
+    course: str = "",
+    version: int = 1,
+    edited: tuple[str, ...] | None = None,
 ) -> Fact:
-    """Return what a clinician made of a resource of a plan at the destination `ehr` at a time."""
-    reading = ActReading(status, course, role, "ehr", at, str(version), edited)
+    """Return what a clinician made of a resource of a plan at the destination `ehr` at a time: its status, or edits."""
+    reading = ActReading(status, course, role, "ehr", at, str(version), edited or ())
     kind = {"careplan": "CarePlan", "task": "Task", "flag": "Flag"}.get(role.partition("/")[0], "Goal")
-    return fact(kind, f"ehr.{role.replace('/', '-')}", reading, version=version)
+    apart = "" if edited is None else "edited."
+    return fact(kind, f"ehr.{apart}{role.replace('/', '-')}", reading, version=version)
 
 
 def choice(link_id: str, system: str, code: str) -> Answer:

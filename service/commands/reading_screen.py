@@ -88,8 +88,14 @@ def _meaning(found: Evidence, mappings: Mappings) -> Iterable[tuple[str, str]]:
         case TaskDone():
             return [("answer", f"the Task of finding {found.finding} was completed {found.start.isoformat()}")]
         case PlanAct():
-            edited = f"; left as edited: {', '.join(found.edited)}" if found.edited else ""
-            return [("act", f"{found.role} was {found.status or 'active'} at {found.destination}{edited}")]
+            return [("act", acted(found))]
+
+
+def acted(found: PlanAct) -> str:
+    """Return in words what a clinician did to a resource of a plan; a status only where they set one."""
+    said = [f"was {found.status}"] if found.status else []
+    said += [f"left as edited: {', '.join(found.edited)}"] if found.edited else []
+    return f"{found.role} at {found.destination}: {'; '.join(said) or 'as the plan has it'}"
 
 
 def _meeting(found: Meeting) -> str:

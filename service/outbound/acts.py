@@ -32,15 +32,21 @@ class Act:
     """At the server."""
     role: str
     status: str
-    """Empty where the status is the plan's own again."""
+    """Empty where the status is the plan's own again, and where it is edits that are told."""
     version: str
     """Empty where the server names none."""
     updated: str
     """`meta.lastUpdated`; empty where the server does not say."""
-    edited: tuple[str, ...] = ()
-    """FHIR paths of the elements in which something of ours is left as they have it, sorted."""
+    edited: tuple[str, ...] | None = None
+    """FHIR paths of the elements in which something of ours is left as they have it, sorted; None: it tells the
+    status."""
     counter: int = 0
     """Place in the course's history of the revision at whose delivery it was seen."""
+
+    @property
+    def about(self) -> tuple[str, bool]:
+        """What it is told of: a role, and whether of edits. Each is told by itself, as of when it came to be so."""
+        return self.role, self.edited is not None
 
 
 def is_told(role: str) -> bool:
@@ -48,7 +54,7 @@ def is_told(role: str) -> bool:
     return role == PLAN_ROLE or role.startswith(f"{GOAL_ROLE}/")
 
 
-def act_of(role: str, resource: Element, status: str, edited: tuple[str, ...] = (), counter: int = 0) -> Act:
+def act_of(role: str, resource: Element, status: str, edited: tuple[str, ...] | None = None, counter: int = 0) -> Act:
     """Return an act, with what the resource, as it was read, says of its version: no note, no name, no content."""
     meta = resource.get("meta")
     said = meta if isinstance(meta, dict) else {}
@@ -72,7 +78,7 @@ def fact_of(act: Act, course: Course, destination: str, seen: datetime) -> Fact:
     version is said to hold, what a later revision's delivery saw is the newer: our wish may have come to equal theirs.
     """
     at = _instant(act.updated) or seen
-    reading = ActReading(act.status, course.id, act.role, destination, at, act.version, act.edited)
+    reading = ActReading(act.status, course.id, act.role, destination, at, act.version, act.edited or ())
     told = (course.patient_id, act.status, course.id, act.role, destination, at, act.version, act.edited)
     is_number = act.version.isascii() and act.version.isdigit() and len(act.version) <= _LONGEST_VERSION
     order = OrderKey(
@@ -81,8 +87,8 @@ def fact_of(act: Act, course: Course, destination: str, seen: datetime) -> Fact:
         deleted=False,
         digest=f"{act.counter:010}-{blake2b(orjson.dumps(told), digest_size=16).hexdigest()}",
     )
-    # That a Task was completed is another fact of the same Task, and has its id (`completed.py`).
-    apart = "edited." if act.kind == "Task" else ""
+    # Its status is another fact of the same resource, and has its id; of a Task, that it was completed.
+    apart = "" if act.edited is None else "edited."
     key = FactKey(course.source, act.kind, f"{destination}.{apart}{act.id}")
     return Fact(key, order, course.patient_id, reading)
 

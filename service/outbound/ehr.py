@@ -158,7 +158,7 @@ class EhrDestination:
         client = Recording(self._client, delivery.progress.writes)
         writing = Writing(client, terms, delivery.revision, delivery.counter, dict(ledger.remotes))
         writing.intents = delivery.intents
-        writing.acts = {act.role: act for act in ledger.acts}
+        writing.acts = {act.about: act for act in ledger.acts}
         try:
             route = await self._written(writing, plan, resources, unresolved)
         finally:

@@ -15,7 +15,7 @@ from service.outbound.edits import Mark
 from service.outbound.elements import source_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from service.outbound.elements import Element
 
@@ -101,8 +101,12 @@ def load(value: Mapping[str, Any]) -> Ledger:
         )
         for role, remote in value.get("remotes", {}).items()
     }
-    acts = tuple(Act(**{**act, "edited": tuple(act.get("edited", ()))}) for act in value.get("acts", ()))
+    acts = tuple(Act(**{**act, "edited": _edited(act.get("edited"))}) for act in value.get("acts", ()))
     return Ledger(remotes, tuple(value.get("unresolved", ())), acts, value.get("terms", ""))
+
+
+def _edited(paths: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if paths is None else tuple(paths)
 
 
 def digest(resource: Element) -> str:

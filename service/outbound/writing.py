@@ -42,8 +42,8 @@ class Writing:
     """Place of the revision in the course's history."""
     remotes: dict[str, Remote]
     respected: list[str] = field(default_factory=list)
-    acts: dict[str, Act] = field(default_factory=dict)
-    """By role: what a clinician did and the course is to be told."""
+    acts: dict[tuple[str, bool], Act] = field(default_factory=dict)
+    """By `Act.about`: what a clinician did and the course is to be told."""
     intents: Intents | None = None
     """Where creates that can't be looked for are remembered."""
     meant: bool = False
@@ -245,23 +245,29 @@ class Writing:
 
     def _note(self, role: str, resource: Element, known: Remote | None, status: str, elements: tuple[str, ...]) -> None:
         """Note what a clinician did since, or took back; before a write of ours moves version and time."""
-        now = status if is_told(role) else "", elements
-        if now != self._told(role, known):
-            self.acts[role] = act_of(role, resource, *now, self.counter)
+        if is_told(role) and status != self._told_status(role, known):
+            self.acts[role, False] = act_of(role, resource, status, None, self.counter)
+        if elements != self._told_edits(role, known):
+            self.acts[role, True] = act_of(role, resource, "", elements, self.counter)
 
     def _note_gone(self, role: str, known: Remote | None) -> None:
         """Note that what a clinician did is there no longer: the resource had been deleted, and is made again."""
         if known is not None:
             self._note(role, {"resourceType": type_of(role), "id": known.id}, known, "", ())
 
-    def _told(self, role: str, known: Remote | None) -> tuple[str, tuple[str, ...]]:
-        """Return the status and the edited elements that the course was last told of, or is about to be."""
-        act = self.acts.get(role)
+    def _told_status(self, role: str, known: Remote | None) -> str:
+        """Return the status that the course was last told of, or is about to be."""
+        act = self.acts.get((role, False))
         if act is not None:
-            return act.status, act.edited
-        if known is None:
-            return "", ()
-        return known.theirs if is_told(role) else "", edited(type_of(role), known.marks)
+            return act.status
+        return known.theirs if known is not None else ""
+
+    def _told_edits(self, role: str, known: Remote | None) -> tuple[str, ...]:
+        """Return the edited elements that the course was last told of, or is about to be."""
+        act = self.acts.get((role, True))
+        if act is not None:
+            return act.edited or ()
+        return edited(type_of(role), known.marks) if known is not None else ()
 
     async def retire_others(self, current: Collection[str], *, withdrawn: bool) -> None:
         """Take back what the plan no longer has; the server keeps it, with a status that says so.
@@ -324,7 +330,7 @@ class Writing:
         found = await self.client.read(kind, known.id)
         # Of a resource that the plan no longer has, no edit is left to be told.
         read = found.resource if found is not None else {"resourceType": kind, "id": known.id}
-        self._note(role, read, known, self._told(role, known)[0], ())
+        self._note(role, read, known, self._told_status(role, known), ())
         if found is None:
             if known.sure and not await self.client.is_deleted(kind, known.id):
                 raise _Hidden

@@ -286,7 +286,7 @@ async def test_title_that_a_clinician_changed_again_is_told_in_the_course_and_it
 ) -> None:
     """Put back in silence first; then a finding, once, and until the title is ours again. Nothing goes in circles."""
     plan = f"CarePlan/{(await site.course()).resource_id('careplan')}"
-    reference = plan.replace("/", "/ehr.")
+    reference = plan.replace("/", "/ehr.edited.")
 
     async def retitled(title: str, name: str) -> tuple[str, list[tuple[str, ...]]]:
         """Return the title after it was changed and the plan delivered again, and what the findings rest on."""

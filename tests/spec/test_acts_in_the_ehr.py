@@ -140,12 +140,19 @@ def test_an_element_that_is_left_as_edited_is_told_by_what_it_says(
 
 
 def test_an_edit_that_is_ours_again_has_nothing_to_tell(mappings: Mappings) -> None:
-    """In whatever order the two arrive; and with an end that is told beside it, that one stays."""
-    edited = act("careplan", "revoked", week(5), edited=("CarePlan.title",))
-    again = act("careplan", "revoked", week(6), version=2)
+    """In whatever order the two arrive; an end that is told beside it stays, as of the day on which it came."""
+    ended = act("careplan", "revoked", week(4))
+    edited = act("careplan", "", week(5), edited=("CarePlan.title",))
+    again = act("careplan", "", week(6), version=2, edited=())
+    before = course_of([*STORY, ended, edited], LATER, mappings)
+    assert ([week(4).date()], [week(5).date()]) == (
+        [each.raised for each in found(before, "ehr.plan-ended")],
+        [each.raised for each in found(before, "ehr.edited")],
+    )
     for one, other in permutations([edited, again]):
-        course = course_of([*STORY, merge(one, other)], LATER, mappings)
-        assert ([], 1) == (found(course, "ehr.edited"), len(found(course, "ehr.plan-ended")))
+        course = course_of([*STORY, ended, merge(one, other)], LATER, mappings)
+        assert [] == found(course, "ehr.edited")
+        assert [week(4).date()] == [each.raised for each in found(course, "ehr.plan-ended")]
 
 
 def test_an_edit_is_closed_with_the_course(mappings: Mappings) -> None:

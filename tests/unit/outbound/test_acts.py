@@ -90,13 +90,18 @@ def test_of_one_version_what_was_seen_later_counts(order: int) -> None:
         assert facts[1] == merge(one, other)
 
 
-def test_what_was_edited_of_a_task_stands_beside_that_it_was_completed() -> None:
-    """Two facts of one Task; that it was completed has the Task's own id."""
-    task = {"resourceType": "Task", "id": "t-1"}
-    fact = fact_of(act_of("task/x", task, "", ("Task.priority",), 3), courses.course(), "ehr", SEEN)
-    assert "ehr.edited.t-1" == fact.key.resource_id
+@pytest.mark.parametrize(
+    ("role", "kind"), [("careplan", "CarePlan"), ("goal/x", "Goal"), ("task/x", "Task"), ("flag/x", "Flag")]
+)
+def test_what_was_edited_stands_beside_what_became_of_the_status(role: str, kind: str) -> None:
+    """Two facts of one resource: neither moves the other's day, nor takes it away."""
+    resource, course = {"resourceType": kind, "id": "t-1"}, courses.course()
+    fact = fact_of(act_of(role, resource, "", (f"{kind}.code",), 3), course, "ehr", SEEN)
+    assert FactKey(course.source, kind, "ehr.edited.t-1") == fact.key
     assert isinstance(fact.reading, ActReading)
-    assert ("Task.priority",) == fact.reading.edited
+    assert (f"{kind}.code",) == fact.reading.edited
+    assert fact.key == fact_of(act_of(role, resource, "", (), 4), course, "ehr", SEEN).key
+    assert "ehr.t-1" == fact_of(act_of(role, resource, "revoked"), course, "ehr", SEEN).key.resource_id
 
 
 def test_tasks_and_flags_are_not_told_so() -> None:
@@ -127,7 +132,12 @@ async def test_an_act_is_noted_once_and_until_it_is_told(
     async with charts() as ehr, FhirClient(ehr.base) as client:
         ehr.resources["Goal/g-1"] = ours | {"lifecycleStatus": status, "meta": {"versionId": "3"}}
         writing = Writing(
-            Recording(client, []), EVERYTHING, "r", 2, dict(ledger.remotes), acts={act.role: act for act in ledger.acts}
+            Recording(client, []),
+            EVERYTHING,
+            "r",
+            2,
+            dict(ledger.remotes),
+            acts={act.about: act for act in ledger.acts},
         )
         await writing.bring_about("goal/phq-9", ours)
     assert noted == [act.status for act in writing.acts.values()]
@@ -152,4 +162,4 @@ async def test_an_act_that_was_seen_outlives_a_delivery_that_fails(mappings: Map
         await place.close()
     assert delivery.progress.ledger is not None
     (act,) = load(delivery.progress.ledger).acts
-    assert ("careplan", "revoked", "7") == (act.role, act.status, act.version)
+    assert ("careplan", "revoked", "7", None) == (act.role, act.status, act.version, act.edited)

@@ -140,3 +140,22 @@ async def test_without_a_version_what_is_not_as_it_was_sent_counts_for_nothing(e
     ehr.stores = lambda body: body | {"title": "Theirs at once"}
     known, _ = await deliver(ehr, plan(2), known)
     assert {} == known.marks
+
+
+async def test_an_edit_and_a_status_are_told_each_by_itself_and_once(ehr: Charts) -> None:
+    """As of the version in which each came to be so: an edit after the end says nothing of the end."""
+    known = await put_back(ehr)
+    edit(ehr, status="revoked")
+    known, writing = await deliver(ehr, plan(2), known)
+    assert [("revoked", None)] == [(act.status, act.edited) for act in writing.acts.values()]
+    edit(ehr, title=THEIRS)
+    version = ehr.resources[PATH]["meta"]["versionId"]
+    known, writing = await deliver(ehr, plan(3), known)
+    (act,) = writing.acts.values()
+    assert ("", ("CarePlan.title",), version) == (act.status, act.edited, act.version)
+    edit(ehr, status="active")
+    known, writing = await deliver(ehr, plan(4), known)
+    assert [("", None)] == [(act.status, act.edited) for act in writing.acts.values()]
+    edit(ehr, title="Psychotherapy")
+    _, writing = await deliver(ehr, plan(5), known)
+    assert [("", ())] == [(act.status, act.edited) for act in writing.acts.values()]
