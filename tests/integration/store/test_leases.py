@@ -165,3 +165,22 @@ async def test_late_word_of_a_course_that_was_handed_over_reaches_its_heir(store
 
     (heir,) = await store.deliveries.claim("ehr", DONE, 10, LEASE)
     assert ("heir", made) == (heir.course_id, heir.remote)
+
+
+async def test_only_after_an_attempt_that_was_never_heard_of_is_in_doubt_what_was_sent(store: Store) -> None:
+    """Not after one that failed: it told what it had come to, be it of a doubt that it found."""
+    sent = remote("a") | {"hashes": ["title=1f0c"]}
+    await write(store, update(course("c")), to=(EHR,))
+    (known,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    await store.deliveries.acknowledge([done(known, ledger(careplan=sent))], NOW)
+    await write(store, update(course("c", "r2")), to=(EHR,), now=NOW)
+    (failing,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    await store.deliveries.postpone([failed(failing, NOW)], NOW)
+    (lost,) = await store.deliveries.claim("ehr", NOW, 10, LEASE)
+    assert [(False, sent)] * 2 == [(each.unheard, each.remote["remotes"]["careplan"]) for each in (failing, lost)]
+
+    (second,) = await store.deliveries.claim("ehr", OVER, 10, LEASE)
+    assert (True, sent | {"digest": "", "hashes": []}) == (second.unheard, second.remote["remotes"]["careplan"])
+    await store.deliveries.postpone([failed(second, OVER, remote=second.remote)], OVER)
+    (third,) = await store.deliveries.claim("ehr", OVER, 10, LEASE)
+    assert (False, second.remote) == (third.unheard, third.remote)
