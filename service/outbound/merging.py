@@ -105,17 +105,18 @@ def merge(  # noqa: PLR0913 - the last four are what is remembered, each by its 
             resource[name] = ours[name]
         else:
             resource.pop(name, None)
-    mine = {*sent, *entries(ours)}
-    for name in LISTS[kind]:
-        combined = _combined(name, ours.get(name, []), items(remote.get(name)), mine, kept)
+    # What the plan names of ours within it is ours, whatever its id: some servers number what is contained anew.
+    within = [each for each in items(remote.get("contained")) if isinstance(each, dict) and MARKED["contained"](each)]
+    mine = {*sent, *entries(ours), *(f"goal:#{each.get('id')}" for each in within)}
+    lists = {name: _combined(name, ours.get(name, []), items(remote.get(name)), mine, kept) for name in LISTS[kind]}
+    if "contained" in lists:
+        withdrawn = ours["status"] == _ENTERED_IN_ERROR
+        lists["contained"] = _referred_to(resource | lists, within, withdrawn=withdrawn)
+    for name, combined in lists.items():
         if combined:
             resource[name] = combined
         else:
             resource.pop(name, None)
-    if "contained" in LISTS[kind] and ("contained" in resource or "contained" in remote):
-        resource["contained"] = _referred_to(resource, remote, withdrawn=ours["status"] == _ENTERED_IN_ERROR)
-        if not resource["contained"]:
-            del resource["contained"]
     resource["meta"] = _meta(ours["meta"], remote.get("meta"))
     respected, wanted, there = None, None, None
     if (status_element := STATUS.get(kind)) is not None:
@@ -200,21 +201,18 @@ def _combined(
     return combined + others
 
 
-def _referred_to(resource: Element, remote: Element, *, withdrawn: bool) -> list[Any]:
+def _referred_to(resource: Element, within: list[Element], *, withdrawn: bool) -> list[Any]:
     """Return what a resource is to contain: of our Goals those that it refers to; FHIR has it so.
 
-    One that the plan no longer has stays while something of others refers to it, with a status that says so.
+    `within` are those that stand there. One that the plan no longer has stays while something of others refers to it,
+    with a status that says so.
     """
     is_ours, held = MARKED["contained"], items(resource.get("contained"))
     others = [each for each in held if not (isinstance(each, dict) and is_ours(each))]
     referred = set(_local({**resource, "contained": others}))
     current = [each for each in held if each in others or f"#{each.get('id')}" in referred]
     there = {each.get("id") for each in held if isinstance(each, dict)}
-    before = [
-        _no_longer(each, withdrawn=withdrawn)
-        for each in items(remote.get("contained"))
-        if isinstance(each, dict) and is_ours(each) and each.get("id") not in there
-    ]
+    before = [_no_longer(each, withdrawn=withdrawn) for each in within if each.get("id") not in there]
     return [*current, *(each for each in before if f"#{each.get('id')}" in referred)]
 
 
