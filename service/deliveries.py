@@ -129,6 +129,8 @@ class Reconciler:
         self._vitals = vitals
         self._metrics = vitals.metrics
         self._alike: tuple[frozenset[Route], str] | None = None  # None: what is acknowledged stands
+        self._as_before: set[asyncio.Task[Report]] = set()  # begun before the terms changed that `_agreed` names
+        self._agreed: tuple[frozenset[Route], str] | None = None
         self._news = asyncio.Event()
         self._under_way: set[asyncio.Task[Report]] = set()
         self._ended: list[asyncio.Task[Report]] = []
@@ -146,11 +148,13 @@ class Reconciler:
         """Send again what was acknowledged: the destination takes other things.
 
         Not what it took under these `terms`; nor what went by routes `alike`, where the terms then are not known.
-        `shrunk`: it takes less than before, which somebody should look at.
+        `shrunk`: it takes less than before, which somebody should look at. What is under way may go by what it took
+        before: it is looked at once more when it is acknowledged, where `terms` tell it from what went by these.
         """
         if shrunk:
             self._metrics.terms_shrunk(self._destination.name).inc()
-        self._alike = frozenset(alike), terms
+        self._alike = self._agreed = frozenset(alike), terms
+        self._as_before = {*self._under_way, *self._ended} if terms else set()
         self.wake()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -400,6 +404,9 @@ class Reconciler:
         """Forget those that ended so and are recorded: told once more, they would count as a late worker's."""
         recorded = {task for task in told if isinstance(task.result(), how)}
         self._ended = [task for task in self._ended if task not in recorded]
+        if not self._as_before.isdisjoint(recorded):
+            self._as_before -= recorded
+            self._alike, self._due = self._agreed, True
 
     async def _sent(self, claimed: Claimed, progress: Progress) -> tuple[Route, Mapping[str, Any], tuple[str, ...]]:
         """Send a plan, or keep it back; return its route, what the destination holds, and what it kept of others'."""

@@ -285,6 +285,22 @@ async def test_plans_are_sent_again_when_a_destination_takes_other_things(store:
     assert Pending(0, None) == await store.deliveries.pending(NAME)
 
 
+async def test_plan_that_was_under_way_when_terms_changed_is_sent_again(store: Store, mappings: Mappings) -> None:
+    """It went by those before, and must not stay so; nothing in its ledger is doubted for that."""
+    destination = Held()
+    destination.gate.clear()
+    destination.keeps = {"remotes": {"careplan": {"id": "c", "digest": "d"}}, "terms": "before"}
+    await write(store, update("p-1", 3, mappings))
+    async with reconciling(store, destination, mappings) as reconciler:
+        await asyncio.wait_for(destination.taken.get(), HANGS_S)
+        reconciler.agree((), "after")
+        await asyncio.sleep(0.2)  # the look that finds nothing acknowledged
+        destination.gate.set()
+        assert 1 == await asyncio.wait_for(destination.taken.get(), AT_ONCE_S)
+    assert [{}, destination.keeps] == destination.ledgers
+    assert Pending(0, None) == await store.deliveries.pending(NAME)
+
+
 async def test_destination_that_takes_less_is_counted(store: Store, mappings: Mappings) -> None:
     """Somebody should look at it: what is left out no clinician sees."""
     metrics = create_metrics(topics={"main": ()}, destinations=[NAME], reasons=[])
