@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exists, func, or_, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from service.domain.facts import PatientKey
 from service.store import audit_trail
@@ -17,8 +18,13 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from sqlalchemy import ColumnElement
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from service.store.connections import Connections
+
+_PATIENCE = "200ms"
+"""So long writes under way are waited for: while they are, every destination's acknowledgements queue behind."""
+_LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE
 
 
 class AuditMarks:
@@ -30,7 +36,8 @@ class AuditMarks:
     async def claim(self, destination: str, now: datetime, limit: int, lease: timedelta) -> ClaimedAudit | None:
         """Return writes that a destination has not been told of, the first ones first; None if there are none.
 
-        None, too, while it is paused, or another worker tells it: until the lease ends nobody else does.
+        None, too, while it is paused, or another worker tells it: until the lease ends nobody else does. And None
+        where the trail is held by what takes long, a VACUUM say: the next turn tries again.
         """
         if not await self._is_any_untold(destination):
             return None
@@ -52,10 +59,9 @@ class AuditMarks:
             told = (await connection.execute(taking)).scalar_one_or_none()
             if told is None:
                 return None
-            if self._connections.dialect == "postgresql":
-                # Rows get their numbers before they are committed, and not in that order: wait for those under way,
-                # lest the mark pass them by.
-                await connection.execute(text("LOCK TABLE audit IN SHARE MODE"))
+            if self._connections.dialect == "postgresql" and not await _settled(connection):
+                await connection.rollback()
+                return None
             statement = (
                 select(audit, course.c.source, course.c.patient_id)
                 .join(course, course.c.course_id == audit.c.course_id)
@@ -100,6 +106,22 @@ class AuditMarks:
         statement = select(audit.c.id).where(_untold(destination, _mark(destination))).limit(1)
         async with self._connections.reading() as connection:
             return (await connection.execute(statement)).first() is not None
+
+
+async def _settled(connection: AsyncConnection) -> bool:
+    """Return whether PostgreSQL has no write to the trail under way, and lets none begin in this transaction.
+
+    Rows get their numbers before they are committed, and not in that order: the mark must not pass by any. Where that
+    takes too long, the transaction has failed.
+    """
+    await connection.execute(text(f"SET LOCAL lock_timeout = '{_PATIENCE}'"))
+    try:
+        await connection.execute(text("LOCK TABLE audit IN SHARE MODE"))
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    return True
 
 
 def _mark(destination: str) -> ColumnElement[int]:
