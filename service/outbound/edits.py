@@ -26,6 +26,8 @@ _KINDS = frozenset({"CarePlan", "Goal", "Task", "Flag"})
 _ALWAYS_OURS = frozenset({"text", "intent", "subject", "for", "focus", "basedOn", "identifier", "extension"})
 """Put back whatever happens: the narrative tells all that was found, these say whose and what a resource is, and no
 clinician is shown our extensions."""
+_DATED = {"achievementStatus": "statusDate"}
+"""Elements that a date belongs to: it is edited, left and put back with them, for neither is true with another's."""
 _HASH_BYTES = 6
 
 
@@ -121,7 +123,8 @@ def once_ours(known: Remote) -> tuple[str, ...]:
 
 def kept(marks: Mapping[str, Mark]) -> frozenset[str]:
     """Return the parts that stay as the server has them."""
-    return frozenset(each for each, mark in marks.items() if mark is Mark.LEFT)
+    left = [each for each, mark in marks.items() if mark is Mark.LEFT]
+    return frozenset((*left, *(_DATED[each] for each in left if each in _DATED)))
 
 
 def edited(kind: str, marks: Mapping[str, Mark]) -> tuple[str, ...]:
@@ -145,7 +148,7 @@ def _parts(ours: Element, wanted: Iterable[str]) -> dict[str, None]:
 
 
 def _values(kind: str) -> Iterable[str]:
-    return (name for name in VALUES[kind] if name not in _ALWAYS_OURS)
+    return (name for name in VALUES[kind] if name not in _ALWAYS_OURS and name not in _DATED.values())
 
 
 def _hashes(resource: Element) -> dict[str, str]:
@@ -153,12 +156,16 @@ def _hashes(resource: Element) -> dict[str, str]:
     kind = resource["resourceType"]
     if kind not in _KINDS:
         return {}
-    found = {name: _hash(resource[name]) for name in _values(kind) if name in resource}
+    found = {name: _hash(_value(name, resource)) for name in _values(kind) if name in resource}
     for name in LISTS[kind]:
         if name not in _ALWAYS_OURS:
             for entry in items(resource.get(name)):
                 found.setdefault(part(name, entry), _hash(_content(name, entry)))
     return found
+
+
+def _value(name: str, resource: Element) -> object:
+    return [resource[name], resource.get(_DATED[name])] if name in _DATED else resource[name]
 
 
 def _content(name: str, entry: object) -> object:

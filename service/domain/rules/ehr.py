@@ -28,7 +28,7 @@ _ENDED = {
 }
 """What was done, by the status there: those of a CarePlan and of a Goal by which it goes on no longer."""
 _ELEMENTS = {
-    "achievementStatus": "how far it is achieved",
+    "achievementStatus": "how far it is achieved, or since when",
     "activity": "the words of a session or another activity",
     "addresses": "the conditions that it addresses",
     "authoredOn": "its date",
@@ -46,7 +46,6 @@ _ELEMENTS = {
     "replaces": "the plan that it replaces",
     "restriction": "by when it is due",
     "startDate": "its start",
-    "statusDate": "the date of its status",
     "target": "its target",
     "title": "its title",
 }

@@ -173,6 +173,18 @@ def test_of_a_target_that_is_left_the_due_date_goes_on(plan: dict[str, Resource]
     assert {} == look(goal, later)
 
 
+def test_how_far_a_goal_is_and_since_when_are_left_together(plan: dict[str, Resource]) -> None:
+    """Their status with our date would say what nobody said."""
+    goal = plan["goal/phq-9"]
+    for theirs in ({"achievementStatus": {"text": "Achieved, they say"}}, {"statusDate": "2030-01-01"}):
+        marks = look(goal, goal | theirs, marks={"achievementStatus": Mark.PUT_BACK})
+        assert ({"achievementStatus": Mark.LEFT}, ("Goal.achievementStatus",)) == (marks, edited("Goal", marks))
+        now = goal | {"achievementStatus": {"text": "Ours"}, "statusDate": "2026-12-24"}
+        held = merge(now, goal | theirs, sent=(), asked="active", kept=kept(marks)).resource
+        named = ("achievementStatus", "statusDate")
+        assert [(goal | theirs)[name] for name in named] == [held[name] for name in named]
+
+
 def test_a_target_whose_measure_has_no_code_is_the_same_whenever_it_is_due() -> None:
     """It stands once, current, and what was left of it stays left."""
     measure = {"text": "Sleep total score"}
