@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import orjson
 import pytest
 
 from service.domain.course import Phase
@@ -194,6 +195,15 @@ def test_a_rule_that_is_there_twice_is_named(mapping_files: dict[str, bytes]) ->
     """The later one would hide the first."""
     files = with_change(mapping_files, "rules/reviews.toml", '"review.firm"', '"review.soft"')
     assert 'mappings/rules/reviews.toml: "review.soft" is there twice.' == problem(files)
+
+
+def test_every_code_system_counts_its_codes(mapping_files: dict[str, bytes]) -> None:
+    """A FHIR server refuses one that says another number, and every plan that names its codes."""
+    systems = {path: orjson.loads(text) for path, text in mapping_files.items() if "/CodeSystem-" in path}
+    assert len(systems) > 1
+    assert {path: len(each["concept"]) for path, each in systems.items()} == {
+        path: each["count"] for path, each in systems.items()
+    }
 
 
 def test_a_code_system_that_lacks_a_rule_is_named(mapping_files: dict[str, bytes]) -> None:
