@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from service.domain.forms import COURSES, FHIR_BASE
 from service.outbound.wording import display, own, sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from service.domain.course import Course, Finding, FocusArea
@@ -135,3 +136,15 @@ def findings(course: Course, mappings: Mappings) -> dict[str, Element]:
     Made once, and shared by the resources that carry it: nobody changes it.
     """
     return {found.id: finding(mappings, found) for found in course.findings}
+
+
+def every_reference(value: object) -> Iterator[str]:
+    """Yield what each Reference in a resource refers to, in order: relative, absolute or contained (`#id`)."""
+    if isinstance(value, Mapping):
+        if isinstance(reference := value.get("reference"), str):
+            yield reference
+        for inner in value.values():
+            yield from every_reference(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from every_reference(inner)

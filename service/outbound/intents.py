@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from service.outbound.identity import NO_ID, query
 from service.outbound.ledger import Ledger, dump
 from service.rest.client import Conflict
-from service.rest.errors import Permanent, Transient
+from service.rest.errors import UNANSWERED, Permanent, Transient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from service.outbound.ledger import Remote
     from service.outbound.terms import Taken
 
-UNANSWERED = "unanswered-create"
-"""Reason code of a delivery that may have created something, as nobody but a person can find out."""
 _MAY_HAVE_ACTED = frozenset({"timeout", "unreachable", "not-fhir", "answer-too-large", "http-408", NO_ID})
 
 

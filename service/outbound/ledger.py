@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +11,10 @@ import orjson
 
 from service.outbound.acts import Act
 from service.outbound.edits import Mark
-from service.outbound.elements import source_uri
+from service.outbound.elements import every_reference, source_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from service.outbound.elements import Element
 
@@ -139,15 +138,7 @@ def localised(resource: Element, named: Mapping[str, Element], known: Remote | N
 
 def references(value: object) -> Iterator[str]:
     """Yield every relative reference in a resource, in order."""
-    if isinstance(value, Mapping):
-        reference = value.get("reference")
-        if isinstance(reference, str) and _RELATIVE.fullmatch(reference):
-            yield reference
-        for inner in value.values():
-            yield from references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from references(inner)
+    return filter(_RELATIVE.fullmatch, every_reference(value))
 
 
 def _by_identifier(reference: str, source: str) -> Element:

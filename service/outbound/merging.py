@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from service.outbound.careplan import WITHDRAWN_TEXT
+from service.outbound.elements import every_reference
 from service.outbound.owned import (
     LISTS,
     MARKED,
@@ -22,7 +23,7 @@ from service.outbound.owned import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection
 
     from service.outbound.elements import Element
 
@@ -209,7 +210,7 @@ def _referred_to(resource: Element, within: list[Element], *, withdrawn: bool) -
     """
     is_ours, held = MARKED["contained"], items(resource.get("contained"))
     others = [each for each in held if not (isinstance(each, dict) and is_ours(each))]
-    referred = set(_local({**resource, "contained": others}))
+    referred = set(every_reference({**resource, "contained": others}))
     current = [each for each in held if each in others or f"#{each.get('id')}" in referred]
     there = {each.get("id") for each in held if isinstance(each, dict)}
     before = [_no_longer(each, withdrawn=withdrawn) for each in within if each.get("id") not in there]
@@ -221,18 +222,6 @@ def _no_longer(goal: Element, *, withdrawn: bool) -> Element:
         return goal | {STATUS["Goal"]: RETIRED["Goal"]}
     named = {name: goal[name] for name in _NAMING if name in goal}
     return named | {STATUS["Goal"]: _ENTERED_IN_ERROR, _SAYING["Goal"]: {"text": "Entered in error"}}
-
-
-def _local(value: object) -> Iterator[str]:
-    """Yield every reference to something contained, `#id`."""
-    if isinstance(value, dict):
-        if isinstance(reference := value.get("reference"), str) and reference.startswith("#"):
-            yield reference
-        for inner in value.values():
-            yield from _local(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _local(inner)
 
 
 def _with_notes(ours: list[Element], remote: list[Any]) -> list[Element]:

@@ -8,6 +8,9 @@ CONFLICT = "conflict"
 NEVER_RETRIED = "never-retried"
 """Code of a Permanent that a server answers with a code after which its vendor lets nothing be asked again."""
 
+UNANSWERED = "unanswered-create"
+"""Code of a Permanent after a create without an answer: whether it took effect nobody but a person can find out."""
+
 
 class Transient(Exception):  # noqa: N818 - it says what the failure is; retrying mends it
     """The other side can't do it at present. Not the content's fault: try again later.

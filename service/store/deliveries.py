@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BigInteger, Integer, Text, and_, bindparam, exists, false, func, literal, or_, select, update
 
 from service.domain.facts import PatientKey
+from service.rest.errors import NEVER_RETRIED, UNANSWERED
 from service.store import audit_trail, delivery_rows, parking
 from service.store.compiled import Compiled
 from service.store.dialects import Incoming
@@ -18,10 +19,8 @@ from service.store.projections import wanting
 from service.store.rows import ledger
 from service.store.tables import course, delivery, parked, pause
 from service.store.values import (
-    NEVER_RETRIED,
     OTHER_SOURCE,
     PATIENT_MISSING,
-    UNANSWERED,
     WITHHELD,
     Asking,
     Claimed,

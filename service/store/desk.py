@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, func, or_, select, tuple_, update
 
+from service.rest.errors import UNANSWERED
 from service.store import audit_trail, delivery_rows
 from service.store.dialects import insert
 from service.store.instants import instant, micros
 from service.store.rows import DELIVERY, delivery_state
 from service.store.tables import delivery, parked, pause
-from service.store.values import UNANSWERED, ParkedKind, ParkedState, Standing
+from service.store.values import ParkedKind, ParkedState, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

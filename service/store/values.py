@@ -191,8 +191,6 @@ OTHER_SOURCE = "other-source"
 """Route of a course whose source the destination does not take, once it has nothing of the course."""
 PATIENT_MISSING = "patient-missing"
 """Outcome of a delivery to a destination that does not know the patient yet: all of a patient's have it together."""
-NEVER_RETRIED = "never-retried"
-"""Outcome of a delivery after which the destination must not be asked about the patient again by itself."""
 
 
 class Lease(NamedTuple):
@@ -202,10 +200,6 @@ class Lease(NamedTuple):
     """When the lease ends: another time in the row says that somebody else has the delivery, or had it since."""
     due: datetime
     """For when it was due: another time says that it was asked for once more meanwhile."""
-
-
-UNANSWERED = "unanswered-create"
-"""Reason of a parked delivery that may have created what nobody but a person can look for."""
 
 
 @dataclass(frozen=True, slots=True)

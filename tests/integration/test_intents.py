@@ -12,8 +12,7 @@ from service.deliveries import Remembered
 from service.domain.mapping_files import vendor_profiles
 from service.outbound.careplan import render
 from service.outbound.destination import PlanDelivery
-from service.outbound.intents import UNANSWERED
-from service.rest.errors import Permanent, Transient
+from service.rest.errors import UNANSWERED, Permanent, Transient
 from service.store import ParkedState, Store
 from tests.ehrs import Records, course_of, destination, masked, statement
 from tests.integration.store.samples import EHR, LEASE, NOW, course, done, update, write

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from service.domain.facts import PatientKey
 from service.domain.state import mark
 from service.outbound.destination import Route
+from service.rest.errors import UNANSWERED
 from service.store import PATIENT_MISSING, Delivered, Destination, ParkedKind, ParkedState, Pending, Write
-from service.store.values import UNANSWERED
 from tests.integration.store.samples import (
     BEN,
     EHR,

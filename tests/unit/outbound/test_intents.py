@@ -12,14 +12,14 @@ import pytest
 
 from service.domain.course import uuid5
 from service.outbound.elements import COURSE_IDENTIFIER
-from service.outbound.intents import UNANSWERED, meaning
+from service.outbound.intents import meaning
 from service.outbound.ledger import Remote, localised
 from service.outbound.recording import Recording
 from service.outbound.terms import EVERYTHING, Taken, Versions
 from service.outbound.writing import Writing
 from service.rest.answers import Answer, raise_unless_fhir
 from service.rest.client import FhirClient
-from service.rest.errors import Transient
+from service.rest.errors import UNANSWERED, Transient
 from tests.charts import Charts, charts
 
 if TYPE_CHECKING:
