@@ -96,8 +96,8 @@ class Kafka(Group):
     """Secret. Password of `key_file`, where it has one."""
     batch_size: PositiveInt = 2000
     """Most records in one batch, which is one transaction; so many only where they wait (records)."""
-    batch_timeout_s: PositiveFloat = 0.2
-    """Longest wait for a batch to fill (seconds)."""
+    batch_timeout_s: PositiveFloat = 0.05
+    """Longest wait for a batch to fill, where many records are known to be there (seconds)."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

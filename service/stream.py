@@ -11,6 +11,7 @@ import contextlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,7 +19,6 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faststream import AckPolicy, FastStream
 from faststream.kafka import KafkaBroker
-from faststream.kafka.annotations import KafkaMessage as TakenMessage  # noqa: TC002 - FastStream reads the annotation
 from faststream.kafka.message import FAKE_CONSUMER, KafkaAckableMessage
 from faststream.security import BaseSecurity, SASLOAuthBearer, SASLPlaintext, SASLScram256, SASLScram512
 
@@ -47,12 +47,12 @@ FETCH_BYTES = 512 * 1024
 """Most bytes fetched of one partition at a time, and so kept for it; a larger record still comes, alone."""
 POLL = 1000
 """Most records taken over from Kafka's client at a time; with more of them waiting, the service is catching up."""
+POLL_MS = 10_000
+"""How long Kafka's client is asked to wait for records: it gives those that come at once (milliseconds)."""
 BATCH_BYTES = 16 * 1024 * 1024
 """A batch that holds so much is full."""
 WORTH_WAITING_FOR = 200
 """A batch waits for more records only where so many are known to be there."""
-NEXT_S = 0.05
-"""How long it waits for them: they are on their way (seconds)."""
 PUT_OFF_S = 10.0
 """While the service is catching up, patients are projected at this interval at the least (seconds)."""
 MOST_PUT_OFF = 20_000
@@ -90,6 +90,8 @@ class Stream:
         self._intake = intake
         self._on_change = on_change
         self._batch_size = kafka.batch_size
+        self._batch_timeout_s = kafka.batch_timeout_s
+        self._poll_size = min(POLL, kafka.batch_size)
         self._lag: dict[TopicPartition, int] = {}
         self._vitals = vitals
         self._metrics = vitals.metrics
@@ -106,15 +108,13 @@ class Stream:
             sasl_oauth_token_provider=options.get("sasl_oauth_token_provider"),
             consumer_only=True,
             logger=None,
-            apply_types=True,
+            apply_types=False,  # to resolve an argument takes a thread for each hand-over
         )
         self.app = FastStream(self.broker, logger=None)
         self._subscriber: BatchSubscriber = self.broker.subscriber(
             *topics,
             batch=True,
             group_id=kafka.group_id,
-            max_records=min(POLL, kafka.batch_size),
-            batch_timeout_ms=max(1, round(kafka.batch_timeout_s * 1000)),
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
@@ -126,6 +126,7 @@ class Stream:
             decoder=_undecoded,
             title="fhir-events",
         )
+        self._subscriber.get_msg = self._poll  # type: ignore[method-assign] # FastStream takes no subscriber of ours
         self._subscriber(self._take)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -148,9 +149,17 @@ class Stream:
             letting_go.cancel()
             self._vitals.health.ended("intake")
 
-    async def _take(self, message: TakenMessage) -> None:
+    async def _poll(self, consumer: AIOKafkaConsumer) -> tuple[ConsumerRecord, ...]:
+        """Return the next records as soon as there are any; none, should none come for long.
+
+        FastStream's own way to ask for them sleeps as long again where none came: a lone record would wait for that.
+        """
+        found = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._poll_size)
+        return tuple(chain.from_iterable(found.values()))
+
+    async def _take(self, records: Any) -> None:  # noqa: ANN401 - FastStream reads the annotation, and would check it
         """Hand a batch over as soon as the one before it is done."""
-        await self._waiting.put(message.raw_message)
+        await self._waiting.put(records)
 
     async def _let_go(self) -> None:
         """Take what is handed over and leave it uncommitted: FastStream's stop waits for who still hands over."""
@@ -199,7 +208,7 @@ class Stream:
                 records = more
                 continue
             try:
-                async with asyncio.timeout(NEXT_S):
+                async with asyncio.timeout(self._batch_timeout_s):
                     records = await self._waiting.get()
             except TimeoutError:
                 return gathered
@@ -333,7 +342,7 @@ async def _unparsed(records: tuple[ConsumerRecord, ...]) -> KafkaAckableMessage:
 
 
 async def _undecoded(message: KafkaAckableMessage) -> Any:  # noqa: ANN401 - FastStream's own signature
-    return message.body
+    return message.raw_message
 
 
 def record_from(record: ConsumerRecord) -> Record:

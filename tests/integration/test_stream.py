@@ -15,7 +15,9 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import GroupCoordinatorNotAvailableError
+from faststream.kafka.subscriber.usecase import BatchSubscriber
 
+from service import stream
 from service.settings import Kafka
 from service.store import Store
 from service.stream import Stream
@@ -141,6 +143,24 @@ async def test_lone_record_is_stored_without_waiting_for_more(site: Site) -> Non
         await until(lambda: merged(reader) > 0)
         assert time.monotonic() < began + 5
         assert expected("b0", BACKLOG["b0"][:1], site.mappings, as_of=NOW) == await stored(reader.store, "b0")
+
+
+async def test_record_after_a_quiet_while_waits_for_no_poll(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FastStream's own way to ask sleeps after each poll that found nothing: it is not asked."""
+    slept: list[str] = []
+
+    async def asked(_self: object, _consumer: object) -> tuple[object, ...]:
+        slept.append("asked")
+        return ()
+
+    monkeypatch.setattr(BatchSubscriber, "get_msg", asked)
+    monkeypatch.setattr(stream, "POLL_MS", 50)
+    async with site.reading() as (reader, _):
+        await until(lambda: reader.counted("rebalances") > 0)
+        await asyncio.sleep(0.2)  # some polls that find nothing
+        await site.send(BACKLOG["b2"][:1])
+        await until(lambda: merged(reader) > 0)
+    assert not slept
 
 
 async def test_headers_of_a_record_say_what_happened(site: Site) -> None:
