@@ -21,7 +21,7 @@ from service import stream
 from service.settings import Kafka
 from service.store import Store
 from service.stream import Stream
-from tests.workers import Clock, expected, stored, weekly, worker
+from tests.workers import Clock, expected, recorded, stored, weekly, worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -218,6 +218,33 @@ async def test_worker_that_is_cut_off_in_a_backlog_loses_nothing(site: Site) -> 
         await site.all_committed(PATIENTS * EACH)
         await until(lambda: second.intake.put_off == 0 and not second.vitals.backlog.catching_up)
     assert ([], PATIENTS * EACH) == (await different(site), merged(first, second))
+
+
+async def test_worker_that_ends_between_the_two_commits_leaves_nothing_to_count_twice(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has the batch, Kafka does not know: the next worker reads it again, and nothing changes."""
+
+    async def ended(_self: object, _after: object) -> None:
+        """Commit no offsets, as a worker that was killed just before."""
+
+    events = BACKLOG["b3"][:6]
+    with monkeypatch.context() as patched:
+        patched.setattr(stream.Stream, "_commit", ended)
+        async with site.reading() as (first, _):
+            await site.send(events)
+            await until(lambda: merged(first) == len(events))
+            await until(lambda: first.counted("projections") > 0)
+        assert await site.committed() == 0
+    async with await Store.open(site.url) as store:
+        before = await recorded(store, "b3")
+        assert expected("b3", events, site.mappings, as_of=NOW) == await stored(store, "b3")
+    async with site.reading() as (second, _):
+        await site.all_committed(len(events))
+    assert second.counted("facts", source="main", effect="known") == len(events)
+    assert merged(second) == 0
+    async with await Store.open(site.url) as store:
+        assert before == await recorded(store, "b3")
 
 
 async def test_worker_that_joins_in_a_backlog_takes_its_share_and_nothing_is_lost(site: Site) -> None:
