@@ -18,7 +18,7 @@ import structlog
 from service.batches import Batch, Taken, kept, log_defect, park_answer, set_aside
 from service.domain.evidence import interpret
 from service.domain.facts import Fact, FactKey, PatientKey, PatientReading, merge
-from service.inbound.reading import RecordReading, read_change, read_record
+from service.inbound.reading import RecordReading, marker_of, read_change, read_record
 from service.inbound.records import HISTORY, Reason, Unreadable
 from service.projector import Changes, Projector
 from service.store.errors import is_transient
@@ -387,16 +387,14 @@ class Intake:
             return []
         keys = {fact.key for fact in batch.facts}
         patients = {patient for fact in batch.facts if (patient := _patient(fact)) is not None}
-        keys |= (await transaction.known({key for key, _, _ in batch.not_ours})).keys()
-        named = {PatientKey(key.source, patient) for key, _, patient in batch.not_ours if patient is not None}
+        keys |= (await transaction.known({each.key for each in batch.not_ours})).keys()
+        named = {each.patient for each in batch.not_ours if each.patient is not None}
         patients |= await transaction.known_patients(named - patients)
         return [
-            Fact(key, order, None, None)
-            for key, order, patient in batch.not_ours
+            marker_of(each, self._feed_of[each.key.source].context.time_zone)
+            for each in batch.not_ours
             # A Patient who is no longer merged, before one who was comes late: the feed of Patients is a small one.
-            if key in keys
-            or key.resource_type == "Patient"
-            or (patient is not None and PatientKey(key.source, patient) in patients)
+            if each.key in keys or each.key.resource_type == "Patient" or each.patient in patients
         ]
 
     async def _merge(

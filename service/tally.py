@@ -67,7 +67,7 @@ class Tally:
         """Count what was read, and what was found to be none of ours."""
         for (source, kind), count in Counter([(fact.key.source, fact.key.resource_type) for fact in facts]).items():
             self.counts[source, kind, "relevant"] += count
-        for (source, kind), count in Counter([(key.source, key.resource_type) for key, _, _ in not_ours]).items():
+        for (source, kind), count in Counter([(each.key.source, each.key.resource_type) for each in not_ours]).items():
             self.counts[source, kind, "irrelevant"] += count
 
     def count_set_aside(self, source: str, reading: RecordReading, *, fetches: bool) -> None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import TYPE_CHECKING
 
-from service.domain.facts import Fact, FactKey, PatientKey
+from service.domain.facts import FactKey, PatientKey
 from service.domain.projection import project
 from service.domain.state import dump
 from service.health import Health
+from service.inbound.reading import marker_of
 from service.inbound.records import Limits
 from service.inbound.relevance import Relevance
 from service.intake import UNPROCESSABLE, Feed, Intake
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from service.domain.course import Projection
+    from service.domain.facts import Fact
     from service.domain.mappings import Mappings
     from service.store import Store
     from service.store.values import PatientRecord
@@ -88,7 +90,7 @@ def facts_by_patient(events: Iterable[Event], mappings: Mappings) -> dict[Patien
     facts: list[Fact] = []
     for event in events:
         reading = read(event, mappings)
-        facts += [*reading.facts, *(Fact(key, order, None, None) for key, order, _ in reading.irrelevant)]
+        facts += [*reading.facts, *(marker_of(each, SOURCE.time_zone) for each in reading.irrelevant)]
     found: dict[PatientKey, list[Fact]] = {}
     for fact in merged(facts):
         if fact.reading is not None and fact.patient_id is not None:

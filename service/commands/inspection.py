@@ -157,7 +157,7 @@ def _said(
     mended = dict(change.resource)
     if parked is not None:
         mended["for" if change.resource_type == "Task" else "subject"] = {"reference": "Patient/unknown"}
-    mended_change = change._replace(resource=mended, resource_id=change.resource_id or "unknown")
+    mended_change = structs.replace(change, resource=mended, resource_id=change.resource_id or "unknown")
     try:
         would_be = read_fact(mended_change, feed.context, record.timestamp)
     except Unreadable as problem:

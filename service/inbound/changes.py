@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from service.domain.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +23,8 @@ class Operation(StrEnum):
     """Its server does not find it: a delete, and less than what is read of the same version."""
 
 
-class Change(NamedTuple):
-    """One resource, created, updated or deleted. A tuple, since one is made of every record."""
+class Change(Value, frozen=True):
+    """One resource, created, updated or deleted."""
 
     resource_type: str
     resource_id: str

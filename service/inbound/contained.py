@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -27,7 +29,7 @@ def with_questionnaire(change: Change) -> Change:
     codes: dict[str, Any] = {}
     _collect(form, codes)
     told = {"reference": canonical} if isinstance(named, dict) else canonical
-    return change._replace(resource=_with_codes({**resource, "questionnaire": told}, codes))
+    return replace(change, resource=_with_codes({**resource, "questionnaire": told}, codes))
 
 
 def _forms(response: Mapping[str, Any], identity: str) -> Iterator[Mapping[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from msgspec.structs import replace
+
 from service.inbound.changes import Change, Operation
 from service.inbound.documents import parse
 from service.inbound.envelopes import open_record
@@ -48,7 +50,7 @@ def fetched(
         return Unreadable(Reason.FETCHED_OTHER)
     if (resource.get("resourceType"), resource_id(resource.get("id"))) != key[1:]:
         return Unreadable(Reason.FETCHED_OTHER, key.resource_type)
-    (told,) = without_repeats([change._replace(resource=resource)], body, limits)
+    (told,) = without_repeats([replace(change, resource=resource)], body, limits)
     return told
 
 
@@ -95,7 +97,7 @@ def about(change: Change, body: bytes, limits: Limits) -> Change | Unreadable:
         reason = Reason.SUBJECT_AMBIGUOUS if found or not is_whole else Reason.SUBJECT_NOT_FOUND
         return Unreadable(reason, f"{change.path}.{name}")
     patient = {"reference": f"Patient/{found.pop()}"}
-    return change._replace(resource={**(change.resource or {}), name: patient})
+    return replace(change, resource={**(change.resource or {}), name: patient})
 
 
 def _patients(bundle: Any) -> tuple[set[str], bool]:  # noqa: ANN401 - JSON of any shape

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from service.domain.facts import UNVERSIONED, OrderKey
 from service.inbound.changes import Operation
 from service.inbound.records import Reason, Unreadable
@@ -42,12 +44,13 @@ def dated(change: Change, record_time: datetime, zone: ZoneInfo) -> Change:
     meta = change.resource.get("meta") if change.resource is not None else None
     written = meta if isinstance(meta, dict) else {}
     version = written.get("versionId")
-    return change._replace(
+    return replace(
+        change,
         version_id=version if isinstance(version, str) and version else change.version_id,
         last_updated=parse_time(written.get("lastUpdated"), zone) or change.last_updated or record_time,
     )
 
 
 def _number(version: object) -> int:
-    text = str(version).strip() if isinstance(version, str | int) else ""
+    text = str(version).strip() if isinstance(version, (str, int)) else ""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _LONGEST_VERSION else UNVERSIONED

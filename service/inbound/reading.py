@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from service.domain.facts import FactKey
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from service.domain.facts import Fact, FactKey, PatientKey
 from service.inbound.changes import Change, Operation
 from service.inbound.conformance import conform
 from service.inbound.contained import with_questionnaire
@@ -21,8 +23,8 @@ from service.inbound.repeats import without_repeats
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from zoneinfo import ZoneInfo
 
-    from service.domain.facts import Fact, OrderKey
     from service.inbound.envelopes import Notice
     from service.inbound.records import Limits, Record, SourceContext
     from service.inbound.relevance import Relevance
@@ -32,12 +34,18 @@ _BEGINS = re.compile(rb'\{ ?"resourceType" ?: ?"([A-Z][A-Za-z]{1,63})" ?,')
 _ABSENT = frozenset({Operation.DELETE, Operation.MISSING})
 _OPENED = READ_TYPES | {"Bundle"}
 
-Irrelevant = tuple[FactKey, "OrderKey", str | None]
-"""Key, order and patient id of a version that is not ours."""
+
+class Irrelevant(NamedTuple):
+    """A version that is not ours, and what says how new it is: of few that is ever asked."""
+
+    key: FactKey
+    patient: PatientKey | None
+    change: Change
+    """With no more of its resource than `meta`."""
+    record_time: datetime
 
 
-@dataclass(slots=True)
-class RecordReading:
+class RecordReading(Struct):
     """What one record amounts to. Places count the record's changes from 0."""
 
     facts: list[Fact] = field(default_factory=list)
@@ -97,10 +105,11 @@ def _other(value: bytes, limits: Limits) -> str | None:
     contained, written twice, or follows on another line is for whoever opens the record.
     """
     begins = _BEGINS.match(value)
-    if begins is None or len(value) > limits.bytes or value.count(_KIND) != 1 or b"\n" in value:
+    if begins is None or (kind := begins[1].decode()) in _OPENED or not value.endswith(b"}"):
         return None
-    kind = begins[1].decode()
-    return None if kind in _OPENED or not value.endswith(b"}") else kind
+    if len(value) > limits.bytes or value.count(_KIND) != 1 or b"\n" in value:
+        return None
+    return kind
 
 
 def read_change(  # noqa: PLR0913, PLR0917 - of one record's changes, called for each
@@ -189,13 +198,20 @@ def _searched(change: Change, problem: Unreadable, source: SourceContext) -> str
 
 def _irrelevant(change: Change, record_time: datetime, source: SourceContext) -> Irrelevant:
     key = FactKey(source.id, change.resource_type, change.resource_id)
+    resource = change.resource or {}
     try:
-        order = order_of(change, record_time, source.time_zone)
-    except Unreadable:
-        # Nobody mends a time in a resource that is not ours: the record's own will do.
-        order = order_of(change._replace(resource={}), record_time, source.time_zone)
-    try:
-        patient = patient_id(change.resource or {}, change.local, change.path, source.base)
+        patient = PatientKey(source.id, patient_id(resource, change.local, change.path, source.base))
     except Unreadable:
         patient = None
-    return key, order, patient
+    return Irrelevant(key, patient, replace(change, resource={"meta": resource.get("meta")}), record_time)
+
+
+def marker_of(version: Irrelevant, zone: ZoneInfo) -> Fact:
+    """Return the marker that takes the place of older facts of a resource that is ours no longer."""
+    change, record_time = version.change, version.record_time
+    try:
+        order = order_of(change, record_time, zone)
+    except Unreadable:
+        # Nobody mends a time in a resource that is not ours: the record's own will do.
+        order = order_of(replace(change, resource={}), record_time, zone)
+    return Fact(version.key, order, patient_id=None, reading=None)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
+from msgspec.structs import replace
 
 from service.inbound.times import parse_time
 
@@ -33,11 +34,11 @@ def records_in(content: bytes, default: Record, zone: ZoneInfo, most: int | None
         lines = [line for line in content.splitlines() if line.strip()]
         long = most is not None and len(content) > most and len(lines) > 1 and lines[0].lstrip().startswith(b"{")
         if not lines or not (long or _record(lines[0], default, zone)):
-            yield default._replace(value=content)
+            yield replace(default, value=content)
             return
     for offset, line in enumerate(lines):
-        found = _record(line, default._replace(offset=offset), zone)
-        yield found or default._replace(offset=offset, value=line)
+        found = _record(line, replace(default, offset=offset), zone)
+        yield found or replace(default, offset=offset, value=line)
 
 
 def _record(text: bytes, default: Record, zone: ZoneInfo) -> Record | None:
@@ -55,7 +56,8 @@ def _record(text: bytes, default: Record, zone: ZoneInfo) -> Record | None:
         value, time = written["payload"], _from_milliseconds(written.get("ts"))
     else:
         return None
-    return default._replace(
+    return replace(
+        default,
         topic=str(written.get("topic", default.topic)),
         offset=_whole(written.get("offset"), default.offset),
         partition=_whole(written.get("partition"), default.partition),

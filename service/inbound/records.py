@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from service.domain.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +20,8 @@ HISTORY = "backfill:"
 """Before a source's id, in place of a topic: what no topic brought. Kafka's own names hold no colon."""
 
 
-class Record(NamedTuple):
-    """One Kafka message. A tuple, since one is made of every message."""
+class Record(Value, frozen=True):
+    """One Kafka message."""
 
     topic: str
     partition: int

@@ -363,8 +363,8 @@ _statements = cache(_Statements)
 def _grouped(keys: Iterable[FactKey | PatientKey]) -> dict[tuple[str, ...], list[tuple[str]]]:
     """The ids of keys, each once, as rows, by what stands before them: a batch has few sources and types."""
     groups: dict[tuple[str, ...], list[tuple[str]]] = {}
-    for *scope, id_ in set(keys):
-        groups.setdefault(tuple(scope), []).append((id_,))
+    for key in set(keys):
+        groups.setdefault(key[:-1], []).append((key[-1],))
     return groups
 
 

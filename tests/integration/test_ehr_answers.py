@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import orjson
 import pytest
+from msgspec.structs import replace
 
 from service.app import now
 from service.backfill.portions import record_of, topic_of
@@ -129,7 +130,7 @@ async def site(fhir_server: FhirServer, tmp_path: Path, mappings: Mappings) -> A
         made = Site(store, http, fhir_server.base, mappings, patient)
         (await http.put(f"Patient/{patient}", json={"resourceType": "Patient", "id": patient})).raise_for_status()
         records = [
-            each._replace(value=(each.value or b"").replace(STORY.patient_id.encode(), patient.encode()))
+            replace(each, value=(each.value or b"").replace(STORY.patient_id.encode(), patient.encode()))
             for each in (record(event, offset) for offset, event in enumerate(STORY.events))
         ]
         await made.intake.process(await made.intake.read(records))

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from service.inbound.envelopes import open_record
 from service.inbound.record_files import records_in
@@ -77,7 +78,7 @@ def records(draw: st.DrawFn) -> Record:
     extra = draw(
         st.lists(st.tuples(HEADER_NAMES, st.none() | st.binary(max_size=20) | WORDS.map(str.encode)), max_size=2)
     )
-    return record._replace(value=value, key=key, headers=(*record.headers, *extra))
+    return replace(record, value=value, key=key, headers=(*record.headers, *extra))
 
 
 def ends(reading: RecordReading) -> list[Sequence[object]]:

@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import orjson
+from msgspec.structs import replace
 
 from service.inbound.records import Limits, Record, SourceContext
 from service.meter import MOST_BYTES, MOST_RESOURCES, SHARE, Meter
@@ -83,7 +84,7 @@ def test_what_is_large_or_not_read_or_not_json_is_passed_over() -> None:
     """And of a Bundle a few entries are enough."""
     bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": ENCOUNTER}] * 50}
     large = record(ENCOUNTER | {"text": "x" * MOST_BYTES})
-    broken = record(ENCOUNTER)._replace(value=b"{")
+    broken = replace(record(ENCOUNTER), value=b"{")
     tally = Tally()
     meter(Clock()).sample([large, broken, record({"resourceType": "Observation"})], tally)
     assert not tally

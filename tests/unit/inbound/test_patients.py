@@ -46,7 +46,7 @@ def test_patient_who_was_not_merged_is_not_ours(
 ) -> None:
     """But may take back a merge that was said before."""
     reading = read_value(patient(*links))
-    assert ([], ["p-1"]) == (reading.facts, [key.resource_id for key, _, _ in reading.irrelevant])
+    assert ([], ["p-1"]) == (reading.facts, [each.key.resource_id for each in reading.irrelevant])
 
 
 @pytest.mark.parametrize(

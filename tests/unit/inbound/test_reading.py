@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
 
 from service.domain.codes import SNOMED_CT
-from service.domain.facts import UNVERSIONED, Code, EncounterReading, Fact, FactKey, OrderKey, merge
-from service.inbound.reading import RecordReading
+from service.domain.facts import UNVERSIONED, Code, EncounterReading, Fact, FactKey, OrderKey, PatientKey, merge
+from service.inbound.reading import RecordReading, marker_of
 from service.inbound.records import Limits, Reason
 from service.inbound.times import microseconds
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 IPT = [{"coding": [{"system": SNOMED_CT, "code": "443730003"}]}]
 UPDATED = "2026-03-01T09:00:00.25Z"
+ZONE = ZoneInfo("America/New_York")
 UPDATED_AT = 1_772_355_600_250_000
 RECEIVED_AT = microseconds(datetime(2026, 3, 2, 12, tzinfo=UTC))
 
@@ -138,7 +140,8 @@ def test_order_is_the_resources_own_or_the_records(
     """Versions that are no numbers, or larger than a database takes, are none."""
     reading = read_value({**encounter(type=None), "meta": meta})
 
-    ((_, found, _),) = reading.irrelevant
+    (version,) = reading.irrelevant
+    found = marker_of(version, ZONE).order
     assert order == (found.last_updated, found.version)
 
 
@@ -191,8 +194,20 @@ def test_version_that_is_not_ours_names_key_order_and_patient(read_value: Callab
     """An older version of it may have been ours."""
     reading = read_value(encounter(type=None, status="Finished"))
 
-    order = OrderKey(UPDATED_AT, 3, deleted=False, digest="")
-    assert RecordReading(irrelevant=[(FactKey("clinic", "Encounter", "e-1"), order, "p-1")]) == reading
+    (version,) = reading.irrelevant
+    key, order = FactKey("clinic", "Encounter", "e-1"), OrderKey(UPDATED_AT, 3, deleted=False, digest="")
+    assert RecordReading(irrelevant=[version]) == reading
+    assert (key, PatientKey("clinic", "p-1")) == (version.key, version.patient)
+    assert Fact(key, order, patient_id=None, reading=None) == marker_of(version, ZONE)
+
+
+def test_version_that_is_not_ours_keeps_no_more_than_says_how_new_it_is(
+    read_value: Callable[..., RecordReading],
+) -> None:
+    """Thousands of them wait for one transaction."""
+    (version,) = read_value(encounter(type=None, status="Finished")).irrelevant
+
+    assert {"meta": {"versionId": "3", "lastUpdated": UPDATED}} == version.change.resource
 
 
 @pytest.mark.parametrize("subject", [None, {"reference": "Group/g-1"}])
@@ -200,17 +215,17 @@ def test_version_that_is_not_ours_may_name_no_patient(
     read_value: Callable[..., RecordReading], subject: object
 ) -> None:
     """Its key is enough to take an older fact's place."""
-    ((_, _, patient),) = read_value(encounter(type=None, subject=subject)).irrelevant
+    (version,) = read_value(encounter(type=None, subject=subject)).irrelevant
 
-    assert patient is None
+    assert version.patient is None
 
 
 def test_resource_that_is_not_ours_fails_on_nothing(read_value: Callable[..., RecordReading]) -> None:
     """Whatever is wrong with it is nobody's concern here."""
     odd = encounter(type=None, meta={"lastUpdated": "yesterday"}, status=7, subject="x", period=[])
 
-    ((_, order, _),) = read_value(odd).irrelevant
-    assert RECEIVED_AT == order.last_updated
+    (version,) = read_value(odd).irrelevant
+    assert RECEIVED_AT == marker_of(version, ZONE).order.last_updated
     assert ["Encounter"] == read_value(encounter(None, type=None)).skipped
 
 

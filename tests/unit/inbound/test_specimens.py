@@ -8,11 +8,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
 
 from service.commands.inspection import reading_as_json
+from service.inbound.reading import marker_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +48,12 @@ def told(reading: RecordReading) -> dict[str, Any]:
                 for fact in reading.facts
             ],
             "irrelevant": [
-                {"key": key.reference, "patient": patient, "order": _order(order)}
-                for key, order, patient in reading.irrelevant
+                {
+                    "key": each.key.reference,
+                    "patient": each.patient and each.patient.patient_id,
+                    "order": _order(marker_of(each, ZoneInfo("America/New_York")).order),
+                }
+                for each in reading.irrelevant
             ],
             "unreadable": [
                 {"place": place, "code": problem.code, "path": problem.path} for place, problem in reading.unreadable
