@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeVar
 
 from service.domain.codes import LOINC, SNOMED_CT
@@ -25,11 +26,22 @@ _SYSTEMS = {
     "http://hl7.org/fhir/v3/ActCode": "http://terminology.hl7.org/CodeSystem/v3-ActCode",
 }
 """Other names of code systems that the mappings name, as registered in HL7 Terminology."""
+_VOCABULARY = 4_096
+"""Distinct codes that are kept, rather than made again: a source writes the same few in every record."""
+_LONGEST_KEPT = 200
+"""Characters of such a code and its system: what else a sender may have put there does not stay in memory."""
 
 
 def code_of(system: str, code: str) -> Code:
     """Return a code, trimmed already, with its system's usual name."""
+    return _kept(system, code) if len(system) + len(code) <= _LONGEST_KEPT else _named(system, code)
+
+
+def _named(system: str, code: str) -> Code:
     return Code(_SYSTEMS.get(system, system), code)
+
+
+_kept = lru_cache(_VOCABULARY)(_named)
 
 
 def raw_codes(value: object) -> list[Code]:
@@ -69,9 +81,10 @@ def codes(concepts: Sequence[Element]) -> tuple[Code, ...]:
 
 
 def _add_codes(concept: Element, found: dict[Code, None]) -> None:
-    system, code = text(concept, "system"), text(concept, "code")
-    if code:
-        found[code_of(system, code)] = None
+    if "code" in concept or "system" in concept:
+        system, code = text(concept, "system"), text(concept, "code")
+        if code:
+            found[code_of(system, code)] = None
     if "coding" in concept:
         for coding in many(concept, "coding"):
             _add_codes(coding, found)
