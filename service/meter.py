@@ -45,11 +45,11 @@ class Meter:
 
     def sample(self, records: Sequence[Record], tally: Tally) -> None:
         """Count in a tally where a resource of each source among these records deviates, if it is time for one."""
-        waiting = [each for each in records if each.value is not None and len(each.value) <= MOST_BYTES]
         started = self._clock()
-        waiting = [each for each in waiting if self._rests_until.get(self._sources[each.topic].id, started) <= started]
-        if not waiting:
+        due = {name for name, each in self._sources.items() if self._rests_until.get(each.id, started) <= started}
+        if not due:
             return
+        waiting = [each for each in records if each.topic in due and each.value and len(each.value) <= MOST_BYTES]
         shuffle(waiting)
         for source in {self._sources[each.topic].id: self._sources[each.topic] for each in waiting}.values():
             begun = self._clock()

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 _BY_PASSWORD = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
 
 FETCH_BYTES = 512 * 1024
@@ -351,7 +352,7 @@ def record_from(record: ConsumerRecord) -> Record:
         record.topic,
         record.partition,
         record.offset,
-        _EPOCH + timedelta(milliseconds=max(0, record.timestamp)),
+        _EPOCH + max(0, record.timestamp) * _MILLISECOND,
         record.key,
         record.value,
         tuple(record.headers),
