@@ -129,25 +129,28 @@ def _is_total(answer: Answer, instrument: Instrument) -> bool:
 
 def _points(answer: Answer, instrument: Instrument, index: int) -> tuple[int | None, bool]:
     """Return the points of an answer and whether it contradicts itself or is no answer to the item."""
-    given = answer.codes
-    if not given and answer.boolean is not None and instrument.item_scores[index].keys() >= _YES_NO_CODES:
+    given, scores = answer.codes, instrument.item_scores[index]
+    if not given and answer.boolean is not None and scores.keys() >= _YES_NO_CODES:
         given = _YES_OR_NO[answer.boolean]
-    coded = {
-        points
-        for code in given
-        if (points := instrument.item_scores[index].get(code)) is not None
-        or (not code.system and (points := instrument.bare_scores[index].get(code.code)) is not None)
-    }
+    coded = set()
+    for code in given:
+        points = scores.get(code)
+        if points is None and not code.system:
+            points = instrument.bare_scores[index].get(code.code)
+        if points is not None:
+            coded.add(points)
     if len(coded) > 1:
         return None, True
-    stated = _whole(answer.ordinal if answer.ordinal is not None else answer.number, instrument.item_maximum[index])
+    number = answer.number if answer.ordinal is None else answer.ordinal
+    if coded and number is None:
+        return coded.pop(), False
+    stated = _whole(number, instrument.item_maximum[index])
     by_number = instrument.items[index].points
-    if by_number and stated not in {*by_number, *instrument.item_scores[index].values()}:
+    if by_number and stated not in {*by_number, *scores.values()}:
         stated = None
-    number_given = answer.ordinal is not None or answer.number is not None
     if coded:
         points = coded.pop()
-        return points, number_given and stated != points
+        return points, stated != points
     # Whatever else was answered, in words or by a code that is not the item's, is an answer that nobody could read.
     return stated, stated is None
 
