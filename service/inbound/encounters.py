@@ -86,15 +86,17 @@ def _practitioners(participants: Sequence[Element], local: Mapping[str, str]) ->
     identified = set()
     for each in participants:
         individual, actor = one(each, "individual"), one(each, "actor")
-        people.append(individual or actor)
-        identified.add(_by_identifier(individual, "Practitioner") if individual else _by_identifier(actor or {}, ""))
-    found = {*_relatives(people, local, *_PRACTITIONERS), *identified}
-    return tuple(sorted(found - {""}))
+        person = individual or actor
+        people.append(person)
+        if person is not None and "identifier" in person:
+            identified.add(_by_identifier(person, "Practitioner" if individual else ""))
+    referenced = _relatives(people, local, *_PRACTITIONERS)
+    return tuple(sorted({*referenced, *identified} - {""})) if identified else referenced
 
 
 def _by_identifier(person: Element, expected: str) -> str:
     """Return the conditional reference to a practitioner who is named by an identifier alone, else ""."""
-    if "identifier" not in person or "reference" in person or (text(person, "type") or expected) not in _PRACTITIONERS:
+    if "reference" in person or (text(person, "type") or expected) not in _PRACTITIONERS:
         return ""
     identifier = one(person, "identifier") or {}
     value = text(identifier, "value")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from service.domain.facts import Fact, FactKey, PatientKey
+from service.domain.value import Value
 from service.inbound.changes import Change, Operation
 from service.inbound.conformance import conform
 from service.inbound.contained import with_questionnaire
@@ -35,7 +36,7 @@ _ABSENT = frozenset({Operation.DELETE, Operation.MISSING})
 _OPENED = READ_TYPES | {"Bundle"}
 
 
-class Irrelevant(NamedTuple):
+class Irrelevant(Value, frozen=True):
     """A version that is not ours, and what says how new it is: of few that is ever asked."""
 
     key: FactKey
