@@ -6,8 +6,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from service.domain.course import SessionKind, SessionState
-from service.outbound.elements import AUTHOR, Element, concept, extension, instant, references
-from service.outbound.wording import aimed_at, clean, count, day, display, inner, joined, task
+from service.outbound.elements import (
+    AUTHOR,
+    Element,
+    coded,
+    concept,
+    instant,
+    our_extension,
+    references,
+    with_code,
+    with_value,
+)
+from service.outbound.wording import aimed_at, clean, count, day, display, inner, joined, own, task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -135,11 +145,9 @@ def _detail(
 ) -> Element:
     extensions: list[Element] = []
     if session.number is not None:
-        extensions.append(extension("session-number", valuePositiveInt=session.number))
+        extensions.append(with_value(our_extension("session-number"), "valuePositiveInt", session.number))
     if session.phase is not None:
-        extensions.append(
-            extension("session-phase", valueCodeableConcept=concept(mappings, "phase", session.phase.value))
-        )
+        extensions.append(with_code(our_extension("session-phase"), mappings, "phase", session.phase.value))
     detail: Element = {"extension": extensions} if extensions else {}
     detail |= {"kind": "Appointment", "code": _code(session.kind, mappings)}
     roles = [f"goal/focus/{area}" for area in session.worked_on]
@@ -155,14 +163,11 @@ def _detail(
 
 
 def _code(kind: SessionKind, mappings: Mappings) -> Element:
-    code = concept(mappings, "session-kind", kind.value)
-    if kind is SessionKind.SESSION:
-        # The mappings' first explicit IPT code is the standard one; a site's own come after it.
-        code["coding"] = [
-            *({"system": ipt.system, "code": ipt.code, "display": ipt.display} for ipt in mappings.encounters.ipt[:1]),
-            *code["coding"],
-        ]
-    return code
+    ours = (own("session-kind"), kind.value, display(mappings, "session-kind", kind.value))
+    if kind is not SessionKind.SESSION:
+        return coded(ours)
+    # The mappings' first explicit IPT code is the standard one; a site's own come after it.
+    return coded(*((ipt.system, ipt.code, ipt.display) for ipt in mappings.encounters.ipt[:1]), ours)
 
 
 def _period(session: Session, start: str) -> Element:

@@ -17,14 +17,17 @@ from service.outbound.elements import (
     CAREPLAN,
     COURSE_IDENTIFIER,
     Element,
-    concept,
+    coded,
     extension,
     findings,
     focus_area,
     identifier,
     meta,
+    our_extension,
     references,
     text,
+    with_code,
+    with_value,
 )
 from service.outbound.goals import goals
 from service.outbound.models import validate
@@ -39,18 +42,10 @@ if TYPE_CHECKING:
     from service.domain.course import Course
     from service.domain.mappings import Mappings
 
-_CATEGORIES = [
-    {
-        "coding": [
-            {
-                "system": "http://hl7.org/fhir/us/core/CodeSystem/careplan-category",
-                "code": "assess-plan",
-                "display": "Assessment and Plan of Treatment",
-            }
-        ]
-    },
-    {"coding": [{"system": "http://snomed.info/sct", "code": "734163000", "display": "Care plan"}]},
-]
+_CATEGORIES = (
+    ("http://hl7.org/fhir/us/core/CodeSystem/careplan-category", "assess-plan", "Assessment and Plan of Treatment"),
+    ("http://snomed.info/sct", "734163000", "Care plan"),
+)
 _KEPT = ("resourceType", "id", "meta", "identifier", "category", "basedOn", "intent", "focus", "for", "subject")
 """Elements of a withdrawn Task or Flag that name it, and nothing that was found."""
 WITHDRAWN = "entered-in-error"
@@ -185,7 +180,7 @@ def _base(course: Course, mappings: Mappings) -> Element:
         "meta": meta(course, mappings, CAREPLAN),
         "identifier": [identifier(course, CAREPLAN)],
         "intent": "plan",
-        "category": _CATEGORIES,
+        "category": [coded(category) for category in _CATEGORIES],
         "title": clean(protocol.title if protocol else "Interpersonal psychotherapy"),
         "subject": {"reference": course.patient},
         "period": period,
@@ -195,12 +190,12 @@ def _base(course: Course, mappings: Mappings) -> Element:
 
 def _extensions(course: Course, mappings: Mappings, told: Mapping[str, Element]) -> list[Element]:
     counts: list[Element] = [
-        {"url": "held", "valueUnsignedInt": course.held},
-        {"url": "planned", "valueUnsignedInt": course.planned_sessions},
-        {"url": "agreed", "valueBoolean": course.planned_sessions_agreed},
+        with_value("held", "valueUnsignedInt", course.held),
+        with_value("planned", "valueUnsignedInt", course.planned_sessions),
+        with_value("agreed", "valueBoolean", course.planned_sessions_agreed),
     ]
     return [
-        extension("course-phase", valueCodeableConcept=concept(mappings, "phase", course.phase.value)),
+        with_code(our_extension("course-phase"), mappings, "phase", course.phase.value),
         extension("session-count", extension=counts),
         *(focus_area(mappings, area) for area in course.focus_areas),
         *(told[found.id] for found in course.findings if found.state is not FindingState.CLOSED),

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from datetime import UTC, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from fhir.resources.R4B.codeableconcept import CodeableConcept
+from fhir.resources.R4B.extension import Extension
+from fhir.resources.R4B.meta import Meta
+from fhir.resources.R4B.narrative import Narrative
+
 from service.domain.evidence import PLAN_ROLE
 from service.domain.forms import COURSES, FHIR_BASE
-from service.outbound.wording import display, own, sentence
+from service.outbound.validity import shared
+from service.outbound.wording import clean, display, own, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
 
     from service.domain.course import Course, Finding, FocusArea
+    from service.domain.facts import Code
     from service.domain.mappings import Mappings
 
 Element = dict[str, Any]
@@ -30,12 +38,20 @@ AUTHOR = "IPT Bridge"
 CAREPLAN = PLAN_ROLE
 """Role of the CarePlan among a plan's resources."""
 
+SHARED = 1024  # elements of each sort that plans share: more than a site has in use
 _MINUTE = timedelta(minutes=1)
 
 
 def concept(mappings: Mappings, system: str, code: str) -> Element:
-    """Return a CodeableConcept of a code of our CodeSystem `system`."""
-    return {"coding": [{"system": own(system), "code": code, "display": display(mappings, system, code)}]}
+    """Return a CodeableConcept of a code of our CodeSystem `system`; plans share it."""
+    return coded((own(system), code, display(mappings, system, code)))
+
+
+@lru_cache(SHARED)
+def coded(*codings: tuple[str, str, str]) -> Element:
+    """Return a CodeableConcept of codings, each a system, a code and a display; plans share it."""
+    coding = [{"system": system, "code": code, "display": words} for system, code, words in codings]
+    return shared(CodeableConcept, {"coding": coding})
 
 
 @cache
@@ -53,23 +69,34 @@ def meta(course: Course, mappings: Mappings, part: str) -> Element:
     """Return the meta of a resource: where it comes from, what it is of a plan, and all labels of the course.
 
     `source` and `tag` tell a reader of the EHR's events that the resource is our own echo. No profile
-    is claimed: a server that has not loaded US Core refuses a resource that claims it.
+    is claimed: a server that has not loaded US Core refuses a resource that claims it. Plans share it.
     """
+    return _meta(course.source, part, display(mappings, "plan-part", part), course.labels)
+
+
+@lru_cache(SHARED)
+def _meta(source: str, part: str, words: str, labels: tuple[Code, ...]) -> Element:
     element: Element = {
-        "source": source_uri(course.source),
-        "tag": [concept(mappings, "plan-part", part)["coding"][0]],
+        "source": source_uri(source),
+        "tag": [{"system": own("plan-part"), "code": part, "display": words}],
     }
-    if course.labels:
+    if labels:
         element["security"] = [
-            {"system": label.system, "code": label.code} if label.system else {"code": label.code}
-            for label in course.labels
+            {"system": label.system, "code": label.code} if label.system else {"code": label.code} for label in labels
         ]
-    return element
+    return shared(Meta, element)
 
 
 def text(status: str, content: str) -> Element:
     """Return a Narrative of XHTML content that is already escaped."""
     return {"status": status, "div": f'<div xmlns="{XHTML}">{content}</div>'}
+
+
+@lru_cache(SHARED)
+def paragraphs(*said: str) -> Element:
+    """Return a Narrative of paragraphs in plain words; plans share it."""
+    content = "".join(f"<p>{html.escape(clean(words))}</p>" for words in said)
+    return shared(Narrative, text("generated", content))
 
 
 _IDENTIFIER = "?identifier="
@@ -96,31 +123,51 @@ def instant(value: datetime) -> str:
 
 def extension(name: str, **value: object) -> Element:
     """Return an Extension of ours with one value, named as FHIR names it (`valueString=…`)."""
-    return {"url": f"{FHIR_BASE}/StructureDefinition/{name}", **value}
+    return {"url": our_extension(name), **value}
+
+
+@cache
+def our_extension(name: str) -> str:
+    """Return the URL of an extension of ours."""
+    return f"{FHIR_BASE}/StructureDefinition/{name}"
+
+
+def with_code(url: str, mappings: Mappings, system: str, code: str) -> Element:
+    """Return an Extension whose value is a concept of ours; plans share it."""
+    return _with_code(url, own(system), code, display(mappings, system, code))
+
+
+@lru_cache(SHARED)
+def _with_code(url: str, *coding: str) -> Element:
+    system, code, words = coding
+    return shared(Extension, {"url": url, "valueCodeableConcept": coded((system, code, words))})
+
+
+@lru_cache(SHARED, typed=True)
+def with_value(url: str, name: str, value: int) -> Element:
+    """Return an Extension whose value is a small number, or whether something is so; plans share it."""
+    return shared(Extension, {"url": url, name: value})
 
 
 def focus_area(mappings: Mappings, area: FocusArea) -> Element:
     """Return the focus-area extension."""
     parts: list[Element] = [
-        {"url": "area", "valueCodeableConcept": concept(mappings, "focus-area", area.area)},
-        {"url": "primary", "valueBoolean": area.primary},
+        with_code("area", mappings, "focus-area", area.area),
+        with_value("primary", "valueBoolean", area.primary),
         {"url": "since", "valueDate": area.since.isoformat()},
     ]
     if area.stage:
-        parts.append({"url": "stage", "valueCodeableConcept": concept(mappings, "dispute-stage", area.stage)})
+        parts.append(with_code("stage", mappings, "dispute-stage", area.stage))
     return extension("focus-area", extension=parts)
 
 
 def finding(mappings: Mappings, found: Finding) -> Element:
     """Return the finding extension: the rule, how urgent, where it stands, the sentence and what it rests on."""
     parts: list[Element] = [
-        {"url": "rule", "valueCodeableConcept": concept(mappings, "finding-rule", found.rule)},
-        {"url": "version", "valuePositiveInt": found.version},
-        {
-            "url": "severity",
-            "valueCodeableConcept": concept(mappings, "finding-severity", found.severity.value),
-        },
-        {"url": "state", "valueCodeableConcept": concept(mappings, "finding-state", found.state.value)},
+        with_code("rule", mappings, "finding-rule", found.rule),
+        with_value("version", "valuePositiveInt", found.version),
+        with_code("severity", mappings, "finding-severity", found.severity.value),
+        with_code("state", mappings, "finding-state", found.state.value),
         {"url": "raised", "valueDate": found.raised.isoformat()},
     ]
     if found.due is not None:

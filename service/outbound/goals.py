@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-import html
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from service.domain.codes import LOINC
 from service.domain.course import Phase
 from service.domain.focus import SUBSTANCE_GOALS
-from service.outbound.elements import Element, concept, focus_area, identifier, meta, references, text
+from service.outbound.elements import (
+    SHARED,
+    Element,
+    coded,
+    concept,
+    focus_area,
+    identifier,
+    meta,
+    paragraphs,
+    references,
+)
 from service.outbound.wording import NO_TREATMENT_OF_USE, clean, day, display, inner, joined, subject, used
 
 if TYPE_CHECKING:
@@ -29,15 +39,7 @@ _ACHIEVEMENT_DISPLAYS = {
     "achieved": "Achieved",
     "not-achieved": "Not Achieved",
 }
-_BEHAVIORAL = {
-    "coding": [
-        {
-            "system": "http://terminology.hl7.org/CodeSystem/goal-category",
-            "code": "behavioral",
-            "display": "Behavioral",
-        }
-    ]
-}
+_BEHAVIORAL = ("http://terminology.hl7.org/CodeSystem/goal-category", "behavioral", "Behavioral")
 _FOLLOWED_BY = {"lift-mood": ("phq-9", "phq-9m"), "less-anxiety": ("gad-7",), **SUBSTANCE_GOALS}
 """The patient's goals that instruments follow, the first that was answered."""
 _GAINS = {
@@ -73,13 +75,13 @@ def goals(course: Course, mappings: Mappings) -> Iterator[tuple[str, Element]]:
 def _patient_goal(course: Course, mappings: Mappings, goal: PatientGoal) -> tuple[str, Element]:
     role = f"goal/patient/{goal.goal}"
     about_use = goal.goal in SUBSTANCE_GOALS
-    description = concept(mappings, "patient-goal", goal.goal)
-    description["text"] = display(mappings, "patient-goal", goal.goal)
+    words = display(mappings, "patient-goal", goal.goal)
+    description = concept(mappings, "patient-goal", goal.goal) | {"text": words}
     resource = _goal(course, mappings, role, "substance-use-goal" if about_use else "patient-goal", description)
     resource["startDate"] = goal.since.isoformat()
     resource["expressedBy"] = {"reference": course.patient}
     if about_use:
-        resource["text"] = _told(description["text"], NO_TREATMENT_OF_USE)
+        resource["text"] = paragraphs(words, NO_TREATMENT_OF_USE)
     change = _following(course, mappings, goal.goal)
     if change is None:
         return role, _due(course, _credited(course, resource, _GAINS.get(goal.goal)))
@@ -161,14 +163,14 @@ def _credited(course: Course, resource: Element, gain: str | None) -> Element:
 
 
 def _achieved(code: str) -> Element:
-    return {"coding": [{"system": _ACHIEVEMENT, "code": code, "display": _ACHIEVEMENT_DISPLAYS[code]}]}
+    return coded((_ACHIEVEMENT, code, _ACHIEVEMENT_DISPLAYS[code]))
 
 
 def _total_score(instrument: Instrument) -> Element:
     words = f"{clean(instrument.title)} total score"
     if instrument.total is None:
         return {"text": words}
-    return {"coding": [{"system": LOINC, "code": instrument.total, "display": words}]}
+    return coded((LOINC, instrument.total, words))
 
 
 def _achievement(course: Course, change: Change, threshold: int, instrument: Instrument) -> str:
@@ -190,7 +192,7 @@ def _focus_goal(course: Course, mappings: Mappings, area: FocusArea) -> tuple[st
     resource["extension"] = [focus_area(mappings, area)]
     resource["startDate"] = area.since.isoformat()
     if known is not None:
-        resource["text"] = _told(
+        resource["text"] = paragraphs(
             description["text"],
             f"Therapist: {_sentence(known.therapist_tasks)}",
             f"Patient: {_sentence(known.patient_goals)}",
@@ -217,13 +219,9 @@ def _earlier(course: Course, mappings: Mappings, area: FocusArea) -> Iterator[st
             yield f"From {day(span.since)} to {day(span.until)}: {rank}{stage}."
 
 
+@lru_cache(SHARED)
 def _sentence(parts: tuple[str, ...]) -> str:
     return f"{'; '.join(inner(part) for part in parts)}."
-
-
-def _told(first: str, *rest: str) -> Element:
-    paragraphs = [first, *rest]
-    return text("generated", "".join(f"<p>{html.escape(clean(paragraph))}</p>" for paragraph in paragraphs))
 
 
 def _goal(course: Course, mappings: Mappings, role: str, part: str, description: Element) -> Element:
@@ -233,10 +231,10 @@ def _goal(course: Course, mappings: Mappings, role: str, part: str, description:
         "meta": meta(course, mappings, part),
         "identifier": [identifier(course, role)],
         "lifecycleStatus": "completed" if course.phase is Phase.CLOSED else "active",
-        "category": [_BEHAVIORAL],
+        "category": [coded(_BEHAVIORAL)],
         "description": description,
         "subject": {"reference": course.patient},
-        "text": text("generated", f"<p>{html.escape(description['text'])}</p>"),
+        "text": paragraphs(description["text"]),
     }
     if course.conditions:
         resource["addresses"] = references(course.conditions)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from service.domain.forms import FHIR_BASE
-from service.outbound.elements import AUTHOR, Element, instant, meta, references, source_uri
+from service.outbound.elements import AUTHOR, Element, coded, instant, meta, references, source_uri
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,15 +15,7 @@ if TYPE_CHECKING:
 
 PROVENANCE = "provenance"
 """Role of the Provenance among a plan's resources."""
-_ASSEMBLER = {
-    "coding": [
-        {
-            "system": "http://terminology.hl7.org/CodeSystem/provenance-participant-type",
-            "code": "assembler",
-            "display": "Assembler",
-        }
-    ]
-}
+_ASSEMBLER = ("http://terminology.hl7.org/CodeSystem/provenance-participant-type", "assembler", "Assembler")
 
 
 def provenance(course: Course, mappings: Mappings, resources: Sequence[tuple[str, Element]]) -> Element:
@@ -40,7 +32,7 @@ def provenance(course: Course, mappings: Mappings, resources: Sequence[tuple[str
         "target": references(f"{body['resourceType']}/{body['id']}" for _, body in resources),
         "recorded": f"{course.opened.isoformat()}T00:00:00Z" if course.latest is None else instant(course.latest),
         "policy": [*_policies(course, mappings)],
-        "agent": [{"type": _ASSEMBLER, "who": {"display": AUTHOR}}],
+        "agent": [{"type": coded(_ASSEMBLER), "who": {"display": AUTHOR}}],
         "entity": [{"role": "source", "what": _named(course, fact)} for fact in _facts(course)],
     }
 

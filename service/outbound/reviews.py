@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.domain.course import FindingState, Severity
 from service.domain.evidence import TASK_ROLE
-from service.outbound.elements import CAREPLAN, Element, concept, identifier, meta, text
+from service.outbound.elements import CAREPLAN, Element, coded, concept, identifier, meta, text
 from service.outbound.wording import sentence
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ FLAG_ROLE = "flag"
 _SAFETY = "safety."
 """Rules on what a patient answers about self-harm."""
 _PRIORITIES = {Severity.CRITICAL: "stat", Severity.WARNING: "urgent", Severity.INFO: "routine"}
-_SAFETY_CATEGORY = {
-    "coding": [{"system": "http://terminology.hl7.org/CodeSystem/flag-category", "code": "safety", "display": "Safety"}]
-}
+_SAFETY_CATEGORY = ("http://terminology.hl7.org/CodeSystem/flag-category", "safety", "Safety")
 _THERAPIST = {"text": "Treating therapist"}
 
 
@@ -96,7 +94,7 @@ def _flag(course: Course, mappings: Mappings, found: Finding, told: Element) -> 
         "extension": [told],
         "identifier": [identifier(course, role)],
         "status": "active" if found.state is FindingState.OPEN else "inactive",
-        "category": [_SAFETY_CATEGORY],
+        "category": [coded(_SAFETY_CATEGORY)],
         "code": concept(mappings, "finding-rule", found.rule),
         "subject": {"reference": course.patient},
         "period": period,

@@ -12,6 +12,9 @@ extensions of primitives (`_status`), contained resources, objects that are not 
 model's yes. Its no says nothing: then the model itself must judge. (The one exception is of no use to anybody: the
 model gives up with a RecursionError on some hundred Extensions inside each other, the schema later.)
 
+Half the objects of a plan are the same in many others: a concept, a label. Such an element is made once, found
+valid once, and marked by its class as what can't be changed since (`shared`); it is not looked at again.
+
 `tests/property/test_validity.py` holds it to that, on plans with anything wrong in them.
 """
 
@@ -25,6 +28,8 @@ from fhir_core.types import DateTimeType, DateType, FhirBase, FhirElementOrResou
 from fhir_core.utils import is_list_type, is_primitive_type
 from pydantic import TypeAdapter
 from pydantic_core import SchemaValidator, core_schema
+
+from service.outbound.unchangeable import UnchangeableDict, proven, unchangeable
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -47,13 +52,15 @@ _WRITTEN = frozenset(
     recorded policy agent type who entity role what
     """.split()  # noqa: SIM905 - quoted, the names would take a line each
 )
-# The types of dates check in Python too. These dates need no closer look: every month has their days.
-_DAY = "(19|20)[0-9][0-9]-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])"
+# The types of dates check in Python too. These dates need no closer look: every year has them.
+_DAY = "(19|20)[0-9][0-9]-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31)"
 _TIME = "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])"
 _PLAIN: dict[object, CoreSchema] = {
     DateType: core_schema.str_schema(strict=True, pattern=f"^{_DAY}$"),
     DateTimeType: core_schema.str_schema(strict=True, pattern=f"^{_DAY}(T{_TIME})?$"),
 }
+# The types that elements are shared of. Each costs a question wherever such an element can stand.
+_SHARED = frozenset({"CodeableConcept", "Extension", "Meta", "Narrative"})
 
 
 class _Nothing:
@@ -68,6 +75,13 @@ def surely_valid(model: type[FHIRAbstractModel], resource: Element) -> bool:
     return _compiled(model).isinstance_python(resource)
 
 
+def shared(model: type[FHIRAbstractModel], element: Element) -> Element:
+    """Return an element that plans may share: it can't be changed, and if it is valid it is not looked into again."""
+    valid = surely_valid(model, element)
+    made: Element = unchangeable(element, proven(model.__name__) if valid else UnchangeableDict)
+    return made
+
+
 @cache
 def _compiled(model: type[FHIRAbstractModel]) -> SchemaValidator:
     reached: dict[str, CoreSchema] = {}
@@ -80,14 +94,18 @@ def _reference(model: type[FHIRAbstractModel], reached: dict[str, CoreSchema]) -
     name = f"{model.__module__}.{model.__name__}"
     if name not in reached:
         reached[name] = _LEFT_TO_THE_MODEL  # holds the place: an Extension may hold Extensions
-        reached[name] = _object(model, reached, name)
+        schema = _object(model, reached)
+        if model.__name__ in _SHARED:
+            found = core_schema.is_instance_schema(proven(model.__name__))
+            schema = core_schema.union_schema([found, schema], mode="left_to_right")
+        reached[name] = {**schema, "ref": name}
     return core_schema.definition_reference_schema(name)
 
 
-def _object(model: type[FHIRAbstractModel], reached: dict[str, CoreSchema], name: str) -> CoreSchema:
+def _object(model: type[FHIRAbstractModel], reached: dict[str, CoreSchema]) -> CoreSchema:
     choices = _choices(model)
     if _has_rules_of_its_own(model) or any(map(_is_required, choices)):
-        return core_schema.is_instance_schema(_Nothing, ref=name)
+        return _LEFT_TO_THE_MODEL
     needed = {element for element, _ in model.model_construct().get_required_fields()}
     elements: dict[str, core_schema.TypedDictField] = {}
     if model.has_resource_base():
@@ -99,13 +117,11 @@ def _object(model: type[FHIRAbstractModel], reached: dict[str, CoreSchema], name
         if required or element in _WRITTEN:
             elements[element] = core_schema.typed_dict_field(_value(field, reached), required=required)
     # Strict here means: a dict and nothing like it. What the values may be stays with their own types.
-    if not any(map(_is_written_in_several_types, choices)):
-        return core_schema.typed_dict_schema(elements, strict=True, extra_behavior="forbid", ref=name)
     schema = core_schema.typed_dict_schema(elements, strict=True, extra_behavior="forbid")
+    if not any(map(_is_written_in_several_types, choices)):
+        return schema
     # With one element beside the required ones there is at most one of a choice, and no Python to count them.
-    return core_schema.chain_schema(
-        [core_schema.dict_schema(max_length=len(needed) + 1, strict=True), schema], ref=name
-    )
+    return core_schema.chain_schema([core_schema.dict_schema(max_length=len(needed) + 1, strict=True), schema])
 
 
 def _value(field: FieldInfo, reached: dict[str, CoreSchema]) -> CoreSchema:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # English whatever the machine's locale: plans are the same bytes everywhere.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATE_LENGTH = len("2026-03-12")
 _PLACE = re.compile(r"\{(\w+)\}")
 # What neither XML nor a FHIR string can hold.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -118,11 +119,17 @@ def sentence(finding: Finding, mappings: Mappings) -> str:
         return clean(finding.rule)
     values = dict(finding.values)
     # Not str.format: a mapping file may name a value, and reach nothing inside it.
-    said = list(_PLACE.split(rule.sentence))
+    said = list(_places(rule.sentence))
     for place in range(1, len(said), 2):
         name = said[place]
         said[place] = _value(mappings, name, values[name]) if name in values else "?"
     return clean("".join(said))
+
+
+@cache
+def _places(sentence: str) -> tuple[str, ...]:
+    """Return a rule's sentence in pieces: words, the name of a value, words again."""
+    return tuple(_PLACE.split(sentence))
 
 
 def _value(mappings: Mappings, name: str, value: str | float) -> str:
@@ -136,7 +143,7 @@ def _value(mappings: Mappings, name: str, value: str | float) -> str:
 
 
 def _date_or_text(value: str) -> str:
-    if _ISO_DATE.fullmatch(value) is None:
+    if len(value) != _DATE_LENGTH or _ISO_DATE.fullmatch(value) is None:
         return value
     try:
         return day(date.fromisoformat(value))

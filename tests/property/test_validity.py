@@ -6,8 +6,11 @@ import copy
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from fhir.resources.R4B import get_fhir_model_class
 from fhir.resources.R4B.careplan import CarePlan
+from fhir.resources.R4B.codeableconcept import CodeableConcept
+from fhir.resources.R4B.narrative import Narrative
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -15,7 +18,8 @@ from msgspec.structs import replace
 from service.domain.facts import Code
 from service.domain.mapping_files import parse
 from service.outbound.careplan import render, retract, withheld
-from service.outbound.validity import surely_valid
+from service.outbound.unchangeable import UnchangeableDict, UnchangeableList
+from service.outbound.validity import shared, surely_valid
 from tests import courses
 from tests.conftest import MAPPINGS
 
@@ -156,6 +160,53 @@ def test_every_resource_of_a_plan_is_taken_without_its_model() -> None:
     """Else rendering would be as slow as the models are, and nothing else would tell."""
     assert {"CarePlan", "Goal", "Task", "Flag", "Provenance"} == {each["resourceType"] for each in RESOURCES}
     assert [] == [resource for resource in RESOURCES if not surely_valid(model_of(resource), resource)]
+
+
+def test_what_plans_share_is_valid_by_itself() -> None:
+    """It was looked at when it was made, and no more since."""
+    found = [part for resource in RESOURCES for part in parts(resource) if type(part).__name__.startswith("Proven")]
+    kinds = {type(part).__name__.removeprefix("Proven") for part in found}
+    assert {"CodeableConcept", "Extension", "Meta", "Narrative"} == kinds
+    for part in found:
+        model: type[FHIRAbstractModel] = get_fhir_model_class(type(part).__name__.removeprefix("Proven"))
+        assert valid(model, copy.deepcopy(part))
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=range(len(RESOURCES)))
+def test_nothing_that_plans_share_can_be_changed(resource: Element) -> None:
+    """Nor anything in it: what was found valid stays so, and one plan changes no other."""
+    for part in parts(resource):
+        if isinstance(part, UnchangeableDict):
+            for inner in parts(part):
+                assert isinstance(inner, (UnchangeableDict, UnchangeableList))
+                with pytest.raises(TypeError):
+                    inner[0] = "changed"
+                with pytest.raises(TypeError):
+                    inner.pop()
+
+
+def test_an_invalid_element_is_no_more_valid_for_being_shared() -> None:
+    """Each plan that has it is told so by the model."""
+    concept = shared(CodeableConcept, {"coding": [{"code": " x"}]})
+    task = next(whole for whole in RESOURCES if whole["resourceType"] == "Task") | {"code": concept}
+    assert not surely_valid(model_of(task), task)
+    assert not valid(model_of(task), task)
+
+
+def test_a_shared_element_counts_as_what_it_is_alone() -> None:
+    """A valid Narrative is no concept."""
+    task = next(whole for whole in RESOURCES if whole["resourceType"] == "Task")
+    narrative = shared(Narrative, {"status": "generated", "div": "<div/>"})
+    assert not surely_valid(model_of(task), task | {"code": narrative})
+
+
+def test_a_copy_of_what_is_shared_is_plain() -> None:
+    """So that destinations can add to what they were given."""
+    concept = shared(CodeableConcept, {"coding": [{"code": "x"}]})
+    for made in (copy.deepcopy(concept), concept | {}, {**concept}):
+        assert dict is type(made)
+        assert concept == made
+    assert list is type(copy.deepcopy(concept)["coding"])
 
 
 @settings(max_examples=1000, deadline=None)
