@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from service.store.transaction import Transaction
     from service.store.values import Destination, Edition, PatientUpdate
 
-AT_ONCE = 250
+AT_ONCE = 100
 """Patients whose courses are in memory at once: a few megabytes, however many a batch touches."""
 BREATH = 16
 """Patients projected in one go, some 2 ms: then the database's answers get their turn."""
