@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import orjson
+from msgspec.structs import astuple
 
-from service.domain.facts import (
-    Answer,
-    EncounterReading,
-    Fact,
-    FactKey,
-    OrderKey,
-    PatientReading,
-    ResponseReading,
-    TaskReading,
-)
+from service.domain.facts import Fact, FactKey, OrderKey, ResponseReading
 from service.inbound.changes import Operation
 from service.inbound.encounters import read_encounter
 from service.inbound.order import order_of
@@ -36,12 +27,6 @@ if TYPE_CHECKING:
     from service.inbound.changes import Change
     from service.inbound.records import SourceContext
 
-# Taken in one call each.
-_ENCOUNTER = attrgetter(*EncounterReading.__struct_fields__)
-_RESPONSE = attrgetter(*(name for name in ResponseReading.__struct_fields__ if name != "answers"))
-_PATIENT = attrgetter(*PatientReading.__struct_fields__)
-_TASK = attrgetter(*TaskReading.__struct_fields__)
-_ANSWER = attrgetter(*Answer.__struct_fields__)
 _IN_WORDS = "words-"
 """Greater than any digest without it."""
 _READERS: Mapping[str, Callable[..., tuple[FromSource, tuple[Code, ...]]]] = {
@@ -82,13 +67,9 @@ def read(change: Change, source: SourceContext, record_time: datetime) -> Fact:
 
 def _digest(reading: FromSource, patient: str, labels: tuple[Code, ...]) -> str:
     """Hash everything that a fact says, so that two contents of one version never tie."""
-    if isinstance(reading, EncounterReading):
-        said = _ENCOUNTER(reading)
-    elif isinstance(reading, TaskReading):
-        said = _TASK(reading)
-    elif isinstance(reading, PatientReading):
-        said = _PATIENT(reading)
-    else:
-        said = _RESPONSE(reading), [_ANSWER(answer) for answer in reading.answers]
+    said = astuple(reading)
+    if isinstance(reading, ResponseReading):
+        *others, answers = said
+        said = others, [astuple(answer) for answer in answers]
     content = orjson.dumps((type(reading).__name__, patient, labels, said), default=tuple)
     return blake2b(content, digest_size=16).hexdigest()
