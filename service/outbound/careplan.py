@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from service.domain.course import Course
     from service.domain.mappings import Mappings
+    from service.outbound.elements import Told
 
 _CATEGORIES = (
     ("http://hl7.org/fhir/us/core/CodeSystem/careplan-category", "assess-plan", "Assessment and Plan of Treatment"),
@@ -144,10 +145,10 @@ def bundle(plan: Plan) -> bytes:
 
 
 def _careplan(
-    course: Course, mappings: Mappings, course_goals: Sequence[tuple[str, Element]], told: Mapping[str, Element]
+    course: Course, mappings: Mappings, course_goals: Sequence[tuple[str, Element]], told: Mapping[str, Told]
 ) -> Element:
     resource = _base(course, mappings)
-    said = lines(course, mappings)
+    said = lines(course, mappings, {finding: each.sentence for finding, each in told.items()})
     # "additional": the scores and counts that it tells are not all in structured elements.
     resource["text"] = text("additional", markup(said))
     resource["extension"] = _extensions(course, mappings, told)
@@ -188,7 +189,7 @@ def _base(course: Course, mappings: Mappings) -> Element:
     }
 
 
-def _extensions(course: Course, mappings: Mappings, told: Mapping[str, Element]) -> list[Element]:
+def _extensions(course: Course, mappings: Mappings, told: Mapping[str, Told]) -> list[Element]:
     counts: list[Element] = [
         with_value("held", "valueUnsignedInt", course.held),
         with_value("planned", "valueUnsignedInt", course.planned_sessions),
@@ -198,7 +199,7 @@ def _extensions(course: Course, mappings: Mappings, told: Mapping[str, Element])
         with_code(our_extension("course-phase"), mappings, "phase", course.phase.value),
         extension("session-count", extension=counts),
         *(focus_area(mappings, area) for area in course.focus_areas),
-        *(told[found.id] for found in course.findings if found.state is not FindingState.CLOSED),
+        *(told[found.id].extension for found in course.findings if found.state is not FindingState.CLOSED),
     ]
 
 

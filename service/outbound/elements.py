@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, timedelta
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -161,7 +162,7 @@ def focus_area(mappings: Mappings, area: FocusArea) -> Element:
     return extension("focus-area", extension=parts)
 
 
-def finding(mappings: Mappings, found: Finding) -> Element:
+def _finding(mappings: Mappings, found: Finding, said: str) -> Element:
     """Return the finding extension: the rule, how urgent, where it stands, the sentence and what it rests on."""
     parts: list[Element] = [
         with_code("rule", mappings, "finding-rule", found.rule),
@@ -172,17 +173,27 @@ def finding(mappings: Mappings, found: Finding) -> Element:
     ]
     if found.due is not None:
         parts.append({"url": "due", "valueDate": found.due.isoformat()})
-    parts.append({"url": "sentence", "valueString": sentence(found, mappings)})
+    parts.append({"url": "sentence", "valueString": said})
     parts += [{"url": "evidence", "valueReference": {"reference": fact}} for fact in found.facts]
     return extension("finding", extension=parts)
 
 
-def findings(course: Course, mappings: Mappings) -> dict[str, Element]:
-    """Return the finding extension of each finding of a course, by the finding's id.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a plan tells of one finding, wherever it does: made once, and changed by nobody."""
 
-    Made once, and shared by the resources that carry it: nobody changes it.
-    """
-    return {found.id: finding(mappings, found) for found in course.findings}
+    sentence: str
+    extension: Element
+
+
+def findings(course: Course, mappings: Mappings) -> dict[str, Told]:
+    """Return what is told of each finding of a course, by the finding's id."""
+    return {found.id: _told(mappings, found) for found in course.findings}
+
+
+def _told(mappings: Mappings, found: Finding) -> Told:
+    said = sentence(found, mappings)
+    return Told(said, _finding(mappings, found, said))
 
 
 def every_reference(value: object) -> Iterator[str]:

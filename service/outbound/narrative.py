@@ -25,7 +25,7 @@ from service.outbound.wording import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from service.domain.course import Change, Course, Finding, FocusArea, Session, WellBeing
     from service.domain.mappings import Mappings
@@ -71,9 +71,9 @@ class Narrative:
     basis: str
 
 
-def lines(course: Course, mappings: Mappings) -> Narrative:
-    """Return what a person reads of a course, in words."""
-    found = list(_found(course, mappings))
+def lines(course: Course, mappings: Mappings, sentences: Mapping[str, str] | None = None) -> Narrative:
+    """Return what a person reads of a course, in words. `sentences` are its findings', by id, if they are at hand."""
+    found = list(_found(course, mappings, sentences or {}))
     attention = [text for severity, text in found if severity is not Severity.INFO]
     notes = [text for severity, text in found if severity is Severity.INFO]
     rest = len(notes) - MOST_NOTES
@@ -193,7 +193,7 @@ def _change(change: Change, mappings: Mappings) -> str:
     return f"{latest} on {day(change.latest_on)}, {moved} from {change.first}{verdict}"
 
 
-def _found(course: Course, mappings: Mappings) -> Iterator[tuple[Severity, str]]:
+def _found(course: Course, mappings: Mappings, sentences: Mapping[str, str]) -> Iterator[tuple[Severity, str]]:
     """Yield what the open findings say, in order; what a rule finds again and again is said once, as it is last."""
     groups: dict[tuple[str, object], list[Finding]] = {}
     for finding in course.findings:
@@ -205,7 +205,8 @@ def _found(course: Course, mappings: Mappings) -> Iterator[tuple[Severity, str]]
         due = f"; due {day(latest.due)}" if latest.due else ""
         first = min(finding.raised for finding in group)
         again = f" ({len(group)} times since {day(first)})" if len(group) > 1 else ""
-        yield latest.severity, f"{_capital(sentence(latest, mappings))}{due}{again}."
+        said = sentences.get(latest.id) or sentence(latest, mappings)
+        yield latest.severity, f"{_capital(said)}{due}{again}."
 
 
 def _assessment(course: Course, mappings: Mappings) -> str:

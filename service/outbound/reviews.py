@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from service.domain.course import FindingState, Severity
 from service.domain.evidence import TASK_ROLE
 from service.outbound.elements import CAREPLAN, Element, coded, concept, identifier, meta, text
-from service.outbound.wording import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from service.domain.course import Course, Finding
     from service.domain.mappings import Mappings
+    from service.outbound.elements import Told
 
 FLAG_ROLE = "flag"
 _SAFETY = "safety."
@@ -24,40 +24,39 @@ _SAFETY_CATEGORY = ("http://terminology.hl7.org/CodeSystem/flag-category", "safe
 _THERAPIST = {"text": "Treating therapist"}
 
 
-def reviews(course: Course, mappings: Mappings, told: Mapping[str, Element]) -> Iterator[tuple[str, Element]]:
+def reviews(course: Course, mappings: Mappings, told: Mapping[str, Told]) -> Iterator[tuple[str, Element]]:
     """Yield the Task of each finding that has a date by which a clinician is to look, with its role; open or not.
 
-    `told` has the finding extensions by id, as `elements.findings` makes them.
+    `told` is what `elements.findings` returns.
     """
     for found in course.findings:
         if found.due is not None:
             yield f"{TASK_ROLE}/{found.id}", _task(course, mappings, found, told[found.id])
 
 
-def flags(course: Course, mappings: Mappings, told: Mapping[str, Element]) -> Iterator[tuple[str, Element]]:
+def flags(course: Course, mappings: Mappings, told: Mapping[str, Told]) -> Iterator[tuple[str, Element]]:
     """Yield the Flag of each critical finding about safety, with its role: active until a clinician has answered."""
     for found in course.findings:
         if found.rule.startswith(_SAFETY) and found.severity is Severity.CRITICAL:
             yield f"{FLAG_ROLE}/{found.id}", _flag(course, mappings, found, told[found.id])
 
 
-def _task(course: Course, mappings: Mappings, found: Finding, told: Element) -> Element:
+def _task(course: Course, mappings: Mappings, found: Finding, told: Told) -> Element:
     role = f"{TASK_ROLE}/{found.id}"
-    said = sentence(found, mappings)
     plan = {"reference": f"CarePlan/{course.resource_id(CAREPLAN)}"}
     task: Element = {
         "resourceType": "Task",
         "id": course.resource_id(role),
         "meta": meta(course, mappings, "review"),
-        "text": _text(said),
-        "extension": [told],
+        "text": _text(told.sentence),
+        "extension": [told.extension],
         "identifier": [identifier(course, role)],
         "basedOn": [plan],
         "status": _status(found),
         "intent": "proposal",
         "priority": _PRIORITIES[found.severity],
         "code": concept(mappings, "plan-part", "review"),
-        "description": said,
+        "description": told.sentence,
         "focus": plan,
         "for": {"reference": course.patient},
         "authoredOn": found.raised.isoformat(),
@@ -80,7 +79,7 @@ def _status(found: Finding) -> str:
     return "completed" if by_task else "cancelled"
 
 
-def _flag(course: Course, mappings: Mappings, found: Finding, told: Element) -> Element:
+def _flag(course: Course, mappings: Mappings, found: Finding, told: Told) -> Element:
     role = f"{FLAG_ROLE}/{found.id}"
     period = {"start": found.raised.isoformat()}
     ended = found.answered.on if found.answered is not None else found.closed
@@ -90,8 +89,8 @@ def _flag(course: Course, mappings: Mappings, found: Finding, told: Element) -> 
         "resourceType": "Flag",
         "id": course.resource_id(role),
         "meta": meta(course, mappings, "safety-flag"),
-        "text": _text(sentence(found, mappings)),
-        "extension": [told],
+        "text": _text(told.sentence),
+        "extension": [told.extension],
         "identifier": [identifier(course, role)],
         "status": "active" if found.state is FindingState.OPEN else "inactive",
         "category": [coded(_SAFETY_CATEGORY)],
