@@ -58,8 +58,7 @@ def courses(patients: int, each: int, as_of: datetime, mappings: Mappings) -> li
 
 
 async def _send(bootstrap: str, topic: str, patients: int, each: int) -> dict[str, float]:
-    settings = Settings()
-    mappings = load_mappings(settings)
+    mappings = load_mappings(Settings())
     waiting = [(course, state.dump(course)) for course in courses(patients, each, AS_OF, mappings)]
     destination = TopicDestination("kafka", topic, {"bootstrap_servers": bootstrap})
     todo = iter(waiting)
@@ -74,7 +73,7 @@ async def _send(bootstrap: str, topic: str, patients: int, each: int) -> dict[st
         gc.freeze()
         gc.set_threshold(*GARBAGE)
         started, cpu = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(deliver() for _ in range(settings.deliveries.concurrency)))
+        await asyncio.gather(*(deliver() for _ in range(destination.at_once)))
         took = {"seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
     finally:
         await destination.close()
