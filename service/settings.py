@@ -97,7 +97,7 @@ class Kafka(Group):
     batch_size: PositiveInt = 2000
     """Most records in one batch, which is one transaction; so many only where they wait (records)."""
     batch_timeout_s: PositiveFloat = 0.05
-    """Longest wait for a batch to fill, where many records are known to be there (seconds)."""
+    """Longest wait for the next records of a batch, where many are known to be there (seconds)."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -116,6 +116,7 @@ class Stream:
             *topics,
             batch=True,
             group_id=kafka.group_id,
+            max_records=self._poll_size,
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             isolation_level="read_committed",
@@ -158,7 +159,7 @@ class Stream:
         found = await consumer.getmany(timeout_ms=POLL_MS, max_records=self._poll_size)
         return tuple(chain.from_iterable(found.values()))
 
-    async def _take(self, records: Any) -> None:  # noqa: ANN401 - FastStream reads the annotation, and would check it
+    async def _take(self, records: Any) -> None:  # noqa: ANN401 - FastStream resolves the annotation
         """Hand a batch over as soon as the one before it is done."""
         await self._waiting.put(records)
 

@@ -29,7 +29,7 @@ _SYSTEMS = {
 _VOCABULARY = 4_096
 """Distinct codes that are kept, rather than made again: a source writes the same few in every record."""
 _LONGEST_KEPT = 200
-"""Characters of such a code and its system: what else a sender may have put there does not stay in memory."""
+"""Characters of such a code and its system: what else a sender may have put there is not kept here."""
 
 
 def code_of(system: str, code: str) -> Code:

@@ -69,7 +69,7 @@ def _digest(reading: FromSource, patient: str, labels: tuple[Code, ...]) -> str:
     """Hash everything that a fact says, so that two contents of one version never tie."""
     said = astuple(reading)
     if isinstance(reading, ResponseReading):
-        *others, answers = said
+        *others, answers = said  # its last field
         said = others, [astuple(answer) for answer in answers]
     content = orjson.dumps((type(reading).__name__, patient, labels, said), default=tuple)
     return blake2b(content, digest_size=16).hexdigest()

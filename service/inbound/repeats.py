@@ -7,7 +7,6 @@ program and none for another; so what is ours and has such an object is not read
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
     from service.inbound.records import Limits
 
-_ESCAPED_COLON = re.compile(rb"\\u003")
-"""Begins the escape of a colon, among others. Searching takes less time than `in` does."""
+_ESCAPED_COLON = b"\\u003"
+"""Begins the escape of a colon, among others."""
 
 
 class _Twice(dict[str, Any]):
@@ -36,7 +35,7 @@ def may_repeat(text: bytes, content: object) -> bool:
 
     What a parser drops takes the colon of its key with it; those within strings stand in both texts.
     """
-    return text.count(b":") != orjson.dumps(content).count(b":") or _ESCAPED_COLON.search(text) is not None
+    return text.count(b":") != orjson.dumps(content).count(b":") or _ESCAPED_COLON in text
 
 
 def without_repeats(

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from service.domain.course import Course, Finding, FocusArea
-    from service.domain.facts import Code
     from service.domain.mappings import Mappings
 
 Element = dict[str, Any]
@@ -39,7 +38,7 @@ AUTHOR = "IPT Bridge"
 CAREPLAN = PLAN_ROLE
 """Role of the CarePlan among a plan's resources."""
 
-SHARED = 1024  # elements of each sort that plans share: more than a site has in use
+SHARED = 1024  # elements of each sort that plans share: more than a site has in use, and nothing of one patient
 _MINUTE = timedelta(minutes=1)
 
 
@@ -70,22 +69,22 @@ def meta(course: Course, mappings: Mappings, part: str) -> Element:
     """Return the meta of a resource: where it comes from, what it is of a plan, and all labels of the course.
 
     `source` and `tag` tell a reader of the EHR's events that the resource is our own echo. No profile
-    is claimed: a server that has not loaded US Core refuses a resource that claims it. Plans share it.
+    is claimed: a server that has not loaded US Core refuses a resource that claims it. Without labels plans share it.
     """
-    return _meta(course.source, part, display(mappings, "plan-part", part), course.labels)
+    unlabelled = _meta(course.source, part, display(mappings, "plan-part", part))
+    if not course.labels:
+        return unlabelled
+    security = [
+        {"system": label.system, "code": label.code} if label.system else {"code": label.code}
+        for label in course.labels
+    ]
+    return unlabelled | {"security": security}
 
 
 @lru_cache(SHARED)
-def _meta(source: str, part: str, words: str, labels: tuple[Code, ...]) -> Element:
-    element: Element = {
-        "source": source_uri(source),
-        "tag": [{"system": own("plan-part"), "code": part, "display": words}],
-    }
-    if labels:
-        element["security"] = [
-            {"system": label.system, "code": label.code} if label.system else {"code": label.code} for label in labels
-        ]
-    return shared(Meta, element)
+def _meta(source: str, part: str, words: str) -> Element:
+    tag = {"system": own("plan-part"), "code": part, "display": words}
+    return shared(Meta, {"source": source_uri(source), "tag": [tag]})
 
 
 def text(status: str, content: str) -> Element:
@@ -93,11 +92,15 @@ def text(status: str, content: str) -> Element:
     return {"status": status, "div": f'<div xmlns="{XHTML}">{content}</div>'}
 
 
-@lru_cache(SHARED)
 def paragraphs(*said: str) -> Element:
-    """Return a Narrative of paragraphs in plain words; plans share it."""
-    content = "".join(f"<p>{html.escape(clean(words))}</p>" for words in said)
-    return shared(Narrative, text("generated", content))
+    """Return a Narrative of paragraphs in plain words."""
+    return text("generated", "".join(f"<p>{html.escape(clean(words))}</p>" for words in said))
+
+
+@lru_cache(SHARED)
+def usual_paragraphs(*said: str) -> Element:
+    """Return the same of words that say nothing of one patient; plans share it."""
+    return shared(Narrative, paragraphs(*said))
 
 
 _IDENTIFIER = "?identifier="

@@ -18,6 +18,7 @@ from service.outbound.elements import (
     meta,
     paragraphs,
     references,
+    usual_paragraphs,
 )
 from service.outbound.wording import NO_TREATMENT_OF_USE, clean, day, display, inner, joined, subject, used
 
@@ -81,7 +82,7 @@ def _patient_goal(course: Course, mappings: Mappings, goal: PatientGoal) -> tupl
     resource["startDate"] = goal.since.isoformat()
     resource["expressedBy"] = {"reference": course.patient}
     if about_use:
-        resource["text"] = paragraphs(words, NO_TREATMENT_OF_USE)
+        resource["text"] = usual_paragraphs(words, NO_TREATMENT_OF_USE)
     change = _following(course, mappings, goal.goal)
     if change is None:
         return role, _due(course, _credited(course, resource, _GAINS.get(goal.goal)))
@@ -192,13 +193,10 @@ def _focus_goal(course: Course, mappings: Mappings, area: FocusArea) -> tuple[st
     resource["extension"] = [focus_area(mappings, area)]
     resource["startDate"] = area.since.isoformat()
     if known is not None:
-        resource["text"] = paragraphs(
-            description["text"],
-            f"Therapist: {_sentence(known.therapist_tasks)}",
-            f"Patient: {_sentence(known.patient_goals)}",
-            *_strategies(course, mappings, area, known),
-            *_earlier(course, mappings, area),
-        )
+        tasks = f"Therapist: {_sentence(known.therapist_tasks)}", f"Patient: {_sentence(known.patient_goals)}"
+        done = (*_strategies(course, mappings, area, known), *_earlier(course, mappings, area))
+        told = paragraphs if done else usual_paragraphs
+        resource["text"] = told(description["text"], *tasks, *done)
     return role, _due(course, _credited(course, resource, _AREA_GAINS.get(area.area)))
 
 
@@ -234,7 +232,7 @@ def _goal(course: Course, mappings: Mappings, role: str, part: str, description:
         "category": [coded(_BEHAVIORAL)],
         "description": description,
         "subject": {"reference": course.patient},
-        "text": paragraphs(description["text"]),
+        "text": usual_paragraphs(description["text"]),
     }
     if course.conditions:
         resource["addresses"] = references(course.conditions)

@@ -65,13 +65,15 @@ async def test_of_migrators_at_once_one_migrates(url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite compresses nothing
-async def test_postgresql_compresses_long_texts_by_lz4(store: Store, url: str) -> None:
+async def test_postgresql_compresses_long_texts_by_lz4_where_it_can(store: Store, url: str) -> None:
     """The older way takes twice the server's time, or more, for a course of six kilobytes."""
     del store
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+    ways = await connection.fetchval("SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'")
     columns = await connection.fetch(
         "SELECT attrelid::regclass::text, attname FROM pg_attribute WHERE attcompression = 'l' ORDER BY 1, 2"
     )
     await connection.close()
 
-    assert [("course", "state"), ("delivery", "remote"), ("fact", "body")] == [tuple(each) for each in columns]
+    long = [("course", "state"), ("delivery", "remote"), ("fact", "body")]
+    assert [tuple(each) for each in columns] == (long if "lz4" in (ways or ()) else [])

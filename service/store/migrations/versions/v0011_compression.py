@@ -8,7 +8,8 @@ from alembic import op
 revision = "0011"
 down_revision = "0010"
 
-_LONG = (("course", "state"), ("delivery", "remote"), ("fact", "body"))
+# In the order in which the intake comes to the tables, so that neither waits for the other for ever.
+_LONG = (("fact", "body"), ("course", "state"), ("delivery", "remote"))
 # Of a server of before PostgreSQL 14, which knows one way only, no row.
 _KNOWS_LZ4 = "SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'"
 
