@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -28,6 +30,15 @@ def differences(connection: Connection) -> Sequence[object]:
         MigrationContext.configure(connection, opts={"compare_type": True}), metadata
     )
     return found
+
+
+def back_to(connection: Connection, number: str) -> None:
+    """Undo the migrations after this one."""
+    config = Config()
+    config.set_main_option("script_location", "service.store:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.downgrade(config, number)
 
 
 async def test_migrations_make_the_tables_that_the_code_knows(store: Store, url: str) -> None:
@@ -77,3 +88,26 @@ async def test_postgresql_compresses_long_texts_by_lz4_where_it_can(store: Store
 
     long = [("course", "state"), ("delivery", "remote"), ("fact", "body")]
     assert [tuple(each) for each in columns] == (long if "lz4" in (ways or ()) else [])
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+async def test_migration_beside_a_running_intake_ends_neither(store: Store, url: str) -> None:
+    """It comes to the tables in the intake's order: it waits for the transaction, which goes on."""
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.run_sync(back_to, "0010")
+    await engine.dispose()
+    intake, watcher = [await asyncpg.connect(url.replace("+asyncpg", "")) for _ in range(2)]
+    async with asyncio.timeout(30), intake.transaction():
+        await intake.execute("LOCK TABLE fact IN ROW EXCLUSIVE MODE")
+        migrating = asyncio.create_task(store.migrate())
+        while not await watcher.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'fact'::regclass"
+        ):
+            assert not migrating.done()
+            await asyncio.sleep(0.01)
+        await intake.execute("LOCK TABLE course IN ROW EXCLUSIVE MODE")
+        await intake.execute("LOCK TABLE delivery IN ROW EXCLUSIVE MODE")
+    assert SchemaState("0010", HEAD) == await migrating
+    await intake.close()
+    await watcher.close()
