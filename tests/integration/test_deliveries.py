@@ -162,20 +162,20 @@ async def test_plan_is_sent_once_though_the_database_was_away_when_it_arrived(
             await connection.execute(text(CUT_ALL))
         await engine.dispose()
 
-    async with await Store.open(url) as store:
+    # The one that watches is open before anything is cut: it is cut as well, where it asks how far it is.
+    async with await Store.open(url) as store, await Store.open(url) as watching:
         await store.migrate()
         clock = Clock()
         wanted = await want(store, "anna", mappings, clock())
         chart = Chart(before=cut_all)
         async with delivering(store, chart, mappings, vitals(clock)) as loop:
             deadline = time.monotonic() + DEADLINE_S
-            async with await Store.open(url) as watching:
-                while await _pending(watching):
-                    assert time.monotonic() < deadline
-                    await asyncio.sleep(0.05)
-                loop.wake()
-                await asyncio.sleep(0.2)
-                (delivery,) = await watching.operators.deliveries(wanted)
+            while await _pending(watching):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+            loop.wake()
+            await asyncio.sleep(0.2)
+            (delivery,) = await watching.operators.deliveries(wanted)
         assert ([wanted], delivery.wanted, None) == (chart.taken, delivery.seen, delivery.next_attempt)
 
 

@@ -65,7 +65,7 @@ ODD: list[Any] = [
 
 
 def _resources() -> list[Element]:
-    """Return the resources of plans in every state, with security labels, and of one that was withdrawn."""
+    """Return the resources of plans in every state, with and without security labels, and of one that was withdrawn."""
     mappings = parse(
         {path.relative_to(MAPPINGS).as_posix(): path.read_bytes() for path in MAPPINGS.rglob("*") if path.is_file()}
     )
@@ -74,6 +74,7 @@ def _resources() -> list[Element]:
         *(render(course, mappings) for course in labelled),
         *(retract(course, mappings) for course in labelled),
         withheld(labelled[0], mappings),
+        *(render(course, mappings) for course in courses.states().values()),
     ]
     return [resource for plan in plans for _, resource in plan.resources]
 
