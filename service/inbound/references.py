@@ -14,7 +14,7 @@ _ID = re.compile(r"""[!"$-.0->@-{}~]{1,128}""")
 _TYPE = re.compile(r"[A-Z][A-Za-z]{2,63}")
 _URL = re.compile(rf"(?:.*/)?({_TYPE.pattern})/\s*({_ID.pattern})\s*(?:/_history/([^/]*))?", re.DOTALL)
 _RELATIVE = re.compile(rf"({_TYPE.pattern})/({_ID.pattern})")
-"""What most references are: read in a third of the time that `_URL` takes to read the same."""
+"""What most references are: `_URL` reads the same, and takes longer."""
 _WEB = ("http://", "https://")
 _STRUCTURES = "http://hl7.org/fhir/StructureDefinition/"
 _ESCAPED = re.compile(r"[\\|,$]")

@@ -10,6 +10,7 @@ from service.outbound.elements import (
     AUTHOR,
     Element,
     coded,
+    coding_of,
     concept,
     instant,
     our_extension,
@@ -17,7 +18,7 @@ from service.outbound.elements import (
     with_code,
     with_value,
 )
-from service.outbound.wording import aimed_at, clean, count, day, display, inner, joined, own, task
+from service.outbound.wording import aimed_at, clean, count, day, display, inner, joined, task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -163,9 +164,9 @@ def _detail(
 
 
 def _code(kind: SessionKind, mappings: Mappings) -> Element:
-    ours = (own("session-kind"), kind.value, display(mappings, "session-kind", kind.value))
     if kind is not SessionKind.SESSION:
-        return coded(ours)
+        return concept(mappings, "session-kind", kind.value)
+    ours = coding_of(mappings, "session-kind", kind.value)
     # The mappings' first explicit IPT code is the standard one; a site's own come after it.
     return coded(*((ipt.system, ipt.code, ipt.display) for ipt in mappings.encounters.ipt[:1]), ours)
 

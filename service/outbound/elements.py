@@ -44,7 +44,12 @@ _MINUTE = timedelta(minutes=1)
 
 def concept(mappings: Mappings, system: str, code: str) -> Element:
     """Return a CodeableConcept of a code of our CodeSystem `system`; plans share it."""
-    return coded((own(system), code, display(mappings, system, code)))
+    return coded(coding_of(mappings, system, code))
+
+
+def coding_of(mappings: Mappings, system: str, code: str) -> tuple[str, str, str]:
+    """Return system, code and display of a code of our CodeSystem `system`."""
+    return own(system), code, display(mappings, system, code)
 
 
 @lru_cache(SHARED)
@@ -138,13 +143,12 @@ def our_extension(name: str) -> str:
 
 def with_code(url: str, mappings: Mappings, system: str, code: str) -> Element:
     """Return an Extension whose value is a concept of ours; plans share it."""
-    return _with_code(url, own(system), code, display(mappings, system, code))
+    return _with_code(url, coding_of(mappings, system, code))
 
 
 @lru_cache(SHARED)
-def _with_code(url: str, *coding: str) -> Element:
-    system, code, words = coding
-    return shared(Extension, {"url": url, "valueCodeableConcept": coded((system, code, words))})
+def _with_code(url: str, coding: tuple[str, str, str]) -> Element:
+    return shared(Extension, {"url": url, "valueCodeableConcept": coded(coding)})
 
 
 @lru_cache(SHARED, typed=True)

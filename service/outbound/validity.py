@@ -12,8 +12,8 @@ extensions of primitives (`_status`), contained resources, objects that are not 
 model's yes. Its no says nothing: then the model itself must judge. (The one exception is of no use to anybody: the
 model gives up with a RecursionError on some hundred Extensions inside each other, the schema later.)
 
-Half the objects of a plan are the same in many others: a concept, a label. Such an element is made once, found
-valid once, and marked by its class as what can't be changed since (`shared`); it is not looked at again.
+Many objects of a plan are the same in others: a concept, an extension with a small number. Such an element is made
+once, found valid once, and marked by its class as what can't be changed since (`shared`); it is not looked at again.
 
 `tests/property/test_validity.py` holds it to that, on plans with anything wrong in them.
 """

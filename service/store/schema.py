@@ -11,6 +11,7 @@ from service.store.migrations import versions
 from service.store.values import SchemaState
 
 if TYPE_CHECKING:
+    from alembic.config import Config
     from sqlalchemy import Connection
 
 _APPLIED = table("alembic_version", column("version_num"))
@@ -45,11 +46,17 @@ def migrate(connection: Connection) -> SchemaState:
     if not found.at_head:
         # Ten megabytes that a worker has no other use for.
         from alembic import command  # noqa: PLC0415 - as the line above says
-        from alembic.config import Config  # noqa: PLC0415 - as above
 
-        config = Config()
-        config.set_main_option("script_location", "service.store:migrations")
-        config.set_main_option("path_separator", "os")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config_on(connection), "head")
     return found
+
+
+def config_on(connection: Connection) -> Config:
+    """Return what alembic needs to know to change the tables in a connection's transaction."""
+    from alembic.config import Config  # noqa: PLC0415 - as in `migrate`
+
+    config = Config()
+    config.set_main_option("script_location", "service.store:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config

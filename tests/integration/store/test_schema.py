@@ -9,11 +9,11 @@ import asyncpg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from service.store import SchemaState, Store
+from service.store.schema import config_on
 from service.store.tables import metadata
 
 if TYPE_CHECKING:
@@ -34,11 +34,7 @@ def differences(connection: Connection) -> Sequence[object]:
 
 def back_to(connection: Connection, number: str) -> None:
     """Undo the migrations after this one."""
-    config = Config()
-    config.set_main_option("script_location", "service.store:migrations")
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    command.downgrade(config, number)
+    command.downgrade(config_on(connection), number)
 
 
 async def test_migrations_make_the_tables_that_the_code_knows(store: Store, url: str) -> None:
@@ -77,7 +73,7 @@ async def test_of_migrators_at_once_one_migrates(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)  # SQLite compresses nothing
 async def test_postgresql_compresses_long_texts_by_lz4_where_it_can(store: Store, url: str) -> None:
-    """The older way takes twice the server's time, or more, for a course of six kilobytes."""
+    """The older way takes more of the server's time for each course that is stored."""
     del store
     connection = await asyncpg.connect(url.replace("+asyncpg", ""))
     ways = await connection.fetchval("SELECT enumvals FROM pg_settings WHERE name = 'default_toast_compression'")
